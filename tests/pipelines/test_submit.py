@@ -1,0 +1,179 @@
+"""`KFP_ENDPOINT`: against an HTTP server that answers as the v2beta1 API does."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+import yaml
+
+PIPELINES = Path(__file__).parent.parent.parent / "pipelines"
+TOKEN = "tok-planted-0123456789"
+SUBMIT = (
+    f"import sys; sys.path.insert(0, {str(PIPELINES)!r}); import submit; sys.exit(submit.there({{'seed': 3}}, 0.05))"
+)
+
+
+class Api(BaseHTTPRequestHandler):
+    """The state lies in the server object: pipelines, versions, runs, and the answers still to be spoilt."""
+
+    def log_message(self, *arguments):
+        pass
+
+    def answer(self, body: dict, status: int = 200) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self):
+        state, url = self.server, urlparse(self.path)
+        query = parse_qs(url.query)
+        state.tokens.add(self.headers.get("authorization"))
+        wanted = json.loads(query["filter"][0])["predicates"][0] if "filter" in query else {}
+        name = wanted.get("stringValue") or wanted.get("string_value")
+
+        def matching(items: list[dict]) -> list[dict]:
+            return [i for i in items if name in (None, i["display_name"])]
+
+        path = url.path.removeprefix("/apis/v2beta1")
+        if path == "/pipelines":
+            found = matching(state.pipelines)
+            self.answer({"pipelines": found, "total_size": len(found)} if found else {})
+        elif path == "/healthz":
+            self.answer({"multi_user": False})
+        elif path.endswith("/versions"):
+            self.answer({"pipeline_versions": matching(state.versions)})
+        elif path == "/experiments":
+            self.answer({"experiments": matching(state.experiments)} if state.experiments else {})
+        elif path.startswith("/runs/"):
+            if state.spoilt:
+                return self.answer({"code": 14, "message": "upstream is restarting"}, state.spoilt.pop(0))
+            tasks, outcome = state.script[min(state.polls, len(state.script) - 1)]
+            state.polls += 1
+            details = [{"display_name": n, "state": s} for n, s in tasks.items()]
+            self.answer({"run_id": "r1", "state": outcome, "run_details": {"task_details": details}})
+        else:
+            self.answer({"message": f"no {path}"}, 404)
+
+    def do_POST(self):
+        state, url = self.server, urlparse(self.path)
+        query = {k: v[0] for k, v in parse_qs(url.query).items()}
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        path = url.path.removeprefix("/apis/v2beta1")
+        if path == "/pipelines/upload":
+            state.pipelines.append({"pipeline_id": "p1", "display_name": query["name"], "name": query["name"]})
+            self.answer(state.pipelines[-1])
+        elif path == "/pipelines/upload_version":
+            if state.refuse:
+                return self.answer({"code": 3, "message": state.refuse}, 400)
+            if any(v["display_name"] == query["name"] for v in state.versions):
+                return self.answer({"code": 6, "message": "a version with this name exists"}, 409)
+            state.uploads.append(body)
+            version = {"pipeline_id": query["pipelineid"], "pipeline_version_id": f"v{len(state.versions) + 1}"}
+            state.versions.append(version | {"display_name": query["name"], "description": query["description"]})
+            self.answer(state.versions[-1])
+        elif path == "/experiments":
+            state.experiments.append(json.loads(body) | {"experiment_id": "e1"})
+            self.answer(state.experiments[-1])
+        elif path == "/runs":
+            state.runs.append(json.loads(body))
+            self.answer(json.loads(body) | {"run_id": "r1", "state": "PENDING"})
+        else:
+            self.answer({"message": f"no {path}"}, 404)
+
+
+OK = [({"resolve": "RUNNING"}, "RUNNING"), ({"resolve": "SUCCEEDED", "tune": "RUNNING", "root": "RUNNING"}, "RUNNING")]
+
+
+@pytest.fixture
+def server(fake_stages, monkeypatch):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    for name in ("pipelines", "versions", "experiments", "runs", "uploads", "spoilt"):
+        setattr(server, name, [])
+    server.tokens, server.polls, server.refuse = set(), 0, ""
+    server.script = [*OK, ({"tune": "SUCCEEDED"}, "SUCCEEDED")]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("KFP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("KFP_TOKEN", TOKEN)
+    monkeypatch.setenv("HOME", str(fake_stages))
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def submit(**environment: str) -> subprocess.CompletedProcess[str]:
+    driver = [sys.executable, str(PIPELINES / "run.py")]
+    command = [sys.executable, "-c", SUBMIT] if environment.get("WAIT") else driver
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_uploads_once_and_runs_by_version(server):
+    first = submit()
+    assert first.returncode == 0, first.stderr
+    second = submit()
+    assert second.returncode == 0, second.stderr
+    assert len(server.uploads) == 1, "the same content twice is one version"
+    assert re.fullmatch(r"0\.1\.0\+(g[0-9a-f]{12}|nogit)(\.[0-9a-f]{8})?", server.versions[0]["display_name"])
+    assert len(server.runs) == 2
+    run = server.runs[0]
+    assert run["pipeline_version_reference"] == {"pipeline_id": "p1", "pipeline_version_id": "v1"}
+    assert run["experiment_id"] == "e1"
+    given = run["runtime_config"]["parameters"]
+    assert given["require_pass"] is False
+    assert yaml.safe_load(given["params"])["tune"] == {"rows": 3}
+    assert server.tokens == {f"Bearer {TOKEN}"}
+    assert "/#/runs/details/r1" in first.stdout
+    for said in (first.stdout, first.stderr, str(server.uploads), str(server.runs)):
+        assert TOKEN not in said
+
+
+def test_other_content_under_a_taken_name_is_refused(server, monkeypatch):
+    monkeypatch.setenv("VISTUNE_GIT_SHA", "a" * 40)
+    assert submit().returncode == 0
+    other = submit(VISTUNE_GPUS="4")
+    assert other.returncode == 1
+    assert "version 0.1.0+gaaaaaaaaaaaa of the pipeline exists" in other.stderr
+    assert len(server.runs) == 1
+
+
+def test_waits_and_returns_the_verdict(server):
+    server.spoilt = [503, 500]
+    done = submit(WAIT="1")
+    assert done.returncode == 0, done.stderr
+    assert server.runs[0]["runtime_config"]["parameters"]["require_pass"] is True
+    states = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert states == [["resolve", "running"], ["resolve", "succeeded"], ["tune", "running"], ["tune", "succeeded"]]
+
+
+@pytest.mark.parametrize(("failed", "status"), [("verdict", 2), ("tune", 1)])
+def test_a_failed_run_is_not_green(server, failed, status):
+    server.script = [*OK, ({failed: "FAILED"}, "FAILED")]
+    done = submit(WAIT="1")
+    assert done.returncode == status
+    assert f"run r1 failed in {failed}" in done.stdout
+
+
+def test_a_refusal_is_one_paragraph(server):
+    server.refuse = "unknown template format"
+    done = submit()
+    assert done.returncode == 1
+    assert "refused: 400 unknown template format" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nobody_there(fake_stages, monkeypatch):
+    monkeypatch.setenv("HOME", str(fake_stages))
+    done = submit(KFP_ENDPOINT="http://127.0.0.1:9", KFP_NAMESPACE="team")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("vistune: Kubeflow Pipelines at http://127.0.0.1:9 refused")

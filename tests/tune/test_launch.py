@@ -1,0 +1,172 @@
+"""The stage end to end on a tiny model: it learns, it resumes, it repeats."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from vistune.errors import VistuneError
+from vistune.files import tree_digest
+from vistune.models.families import small
+from vistune.stages import Context
+from vistune.tune import Params, StageParams, run
+
+TINY = """
+import sys, vistune.models.families.small as small
+small.build = lambda home, seed, dtype=None, **_: small.tiny(seed)
+"""
+
+
+def stages(steps=30, objective="embedding", **over):
+    rates = {"connector": 5e-3}
+    align = StageParams(
+        name="align", objective=objective, steps=20, learning_rates=rates, batch=16 if objective == "embedding" else 2
+    )
+    tune = {"name": "instruct", "objective": "instruct", "steps": steps, "batch": 2, "checkpoint_every": 10}
+    tune["learning_rates"] = {"connector": 2e-3, "language": 5e-3, "head": 2e-2}
+    return (align, StageParams(**{**tune, **over}))
+
+
+@pytest.fixture
+def tiny_family(monkeypatch):
+    monkeypatch.setattr(small, "build", lambda home, seed, dtype=None, **_: small.tiny(seed))
+
+
+def train(release, folder, params, log=lambda metrics, step: None):
+    context = Context(7, folder / "home", Path(__file__).parents[2], log)
+    output = folder / "out"
+    output.mkdir(parents=True, exist_ok=True)
+    return run(params, {"validate": release}, output, context), output
+
+
+def history(output):
+    return [json.loads(line) for line in (output / "history.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("objective", ["embedding", "caption"])
+def test_learns_and_writes_what_it_promises(release, tmp_path, tiny_family, objective):
+    logged = []
+    params = Params(dtype="float32", threads=1, stages=stages(40, objective))
+    summary, output = train(release, tmp_path, params, lambda metrics, step: logged.append((step, metrics)))
+    entries = [e for e in history(output) if e["stage"] == "instruct"]
+    assert [e["step"] for e in entries] == list(range(40))
+    first, last = (sum(e["loss"] for e in part) / 5 for part in (entries[:5], entries[-5:]))
+    assert last < 0.6 * first
+    assert "validation_loss" in entries[-1]
+    assert len(logged) == 60
+    assert {p.name for p in output.iterdir()} >= {"base", "model", "plan.json", "roles.json", "history.jsonl"}
+    assert summary["metrics"]["instruct/final_loss"] == entries[-1]["loss"]
+    roles = json.loads((output / "roles.json").read_text())
+    assert roles["align"]["language"]["learning_rate"] == 0.0
+    assert not (output / "checkpoints").exists()
+
+
+def test_alignment_changes_the_connector_only(release, tmp_path, tiny_family):
+    from vistune.models import load_model
+
+    _, output = train(release, tmp_path, Params(dtype="float32", threads=1, stages=stages(2)))
+    start, base = small.tiny(7).state_dict(), load_model(output / "base", "float32").state_dict()
+    changed = {k.split(".")[0] for k in start if not torch.equal(start[k], base[k])}
+    assert changed == {"connector"}
+
+
+def test_embedding_alignment_names_the_cells(release, tmp_path, tiny_family):
+    summary, _ = train(release, tmp_path, Params(dtype="float32", threads=1, stages=stages(1)))
+    assert summary["details"]["plan"]["align"]["names"] == 4
+    assert summary["metrics"]["align/cell_accuracy"] > 0.5  # chance is 0.25
+
+
+def test_two_runs_are_byte_identical(release, tmp_path, tiny_family):
+    digests = []
+    for n in range(2):
+        _, output = train(release, tmp_path / str(n), Params(dtype="bfloat16", threads=1, stages=stages(6)))
+        digests.append(tree_digest(output))
+    assert digests[0] == digests[1]
+
+
+def test_features_are_computed_once(release, tmp_path, tiny_family, monkeypatch):
+    from vistune.models.modeling import VistuneForConditionalGeneration as Model
+
+    params = Params(dtype="float32", threads=1, stages=stages(2))
+    train(release, tmp_path, params)
+
+    def never(*_):
+        raise AssertionError("features were cached")
+
+    monkeypatch.setattr(Model, "encode_images", never)
+    (tmp_path / "out").rename(tmp_path / "before")
+    train(release, tmp_path, params)
+
+
+KILLED = (
+    TINY
+    + """
+from pathlib import Path
+from vistune.params import parse
+from vistune.stages import Context
+from vistune.tune import Params, run
+import json
+release, folder, params = sys.argv[1:]
+folder = Path(folder); (folder / "out").mkdir(parents=True, exist_ok=True)
+run(parse(Params, json.loads(params), "tune"), {"validate": Path(release)}, folder / "out",
+    Context(7, folder / "home", Path(%r), lambda m, s: print("step", s, flush=True)))
+"""
+)
+
+
+def test_kill_and_rerun_equals_an_uninterrupted_run(release, tmp_path, tiny_family):
+    import dataclasses
+
+    params = Params(dtype="bfloat16", threads=1, stages=stages(30))
+    text = json.dumps(dataclasses.asdict(params))
+    script = KILLED % str(Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(release), str(tmp_path / "killed"), text],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    for line in process.stdout:
+        if line.strip() == "step 17" and (tmp_path / "killed/out/checkpoints/instruct/step-000010").exists():
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "out" / "model").exists()
+    train(release, tmp_path / "killed", params)
+    train(release, tmp_path / "whole", params)
+    assert tree_digest(tmp_path / "killed" / "out") == tree_digest(tmp_path / "whole" / "out")
+
+
+def test_no_stages_and_uneven_batches_are_refused(release, tmp_path, tiny_family):
+    with pytest.raises(VistuneError, match=r"tune\.stages is empty"):
+        train(release, tmp_path, Params())
+    with pytest.raises(VistuneError, match="batch 2 cannot be dealt evenly to 3 processes"):
+        train(release, tmp_path, Params(processes=3, stages=stages(1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", [2, 3])
+def test_two_ranks_match_one(release, tmp_path, zero):
+    """The same plan on two gloo processes under ZeRO gives the losses of one process without it."""
+    import dataclasses
+
+    losses = {}
+    (tmp_path / "sitecustomize.py").write_text(TINY)
+    for name, over in (("one", {"processes": 1}), ("two", {"processes": 2, "zero": zero})):
+        params = Params(dtype="float32", threads=1, stages=stages(8), **over)
+        script = KILLED % str(Path(__file__).parents[2])
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-c", script, str(release), str(tmp_path / name), json.dumps(dataclasses.asdict(params))],
+            check=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)},
+        )
+        assert time.monotonic() - began < 300
+        losses[name] = [e["loss"] for e in history(tmp_path / name / "out") if e["stage"] == "instruct"]
+    assert losses["two"] == pytest.approx(losses["one"], abs=2e-4)

@@ -1,0 +1,53 @@
+"""Adapt: annotations in, (instruction, input, response) samples out.
+
+Tasks (`tasks.py`) turn what a data set says about an image into facts that can be asked for; phrasing
+(`templates/*.yaml`) turns a fact into words. Nothing is guessed: a task refuses what its source cannot support.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vistune.stages import Context
+
+
+@dataclass(frozen=True)
+class PerImage:
+    """The largest number of samples of each task from one image, in each language; 0 leaves a task out."""
+
+    caption: int = 1
+    presence: int = 4  # always as many "no" as "yes", so an odd number counts as the even one below
+    counting: int = 2
+    name_region: int = 2
+    locate: int = 2
+    relative_position: int = 2
+    listing: int = 1
+    vqa: int = 4
+
+
+@dataclass(frozen=True)
+class Params:
+    per_image: PerImage = field(default_factory=PerImage)
+    # Share of (image, task) that is phrased in each language. Languages come on top of one another: with en 1.0 and
+    # zh 0.1 every task is asked in English, and every tenth also in Chinese.
+    languages: dict[str, float] = field(default_factory=lambda: {"en": 1.0, "zh": 0.1})
+    hard_negatives: float = 0.5  # share of absent objects asked for that are of the same group as one shown
+    allow_licences: tuple[str, ...] = ()  # images under other licences are rejected; empty: every stated licence
+    # Read these (`FORMAT:PATH,images=DIR,...`) instead of the sources stage's data sets. They are gathered in
+    # `sources/` of the output, which the samples' image paths are then relative to.
+    sources: tuple[str, ...] = ()
+
+
+def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:
+    """Writes samples, rejects and `counts.json`. `inputs` holds the folder of the sources stage.
+
+    One row in is one candidate (one fact in one language), or one source row that the reader refused, or one image
+    refused for its licence; one row out is one sample; the rest are rejects with their reasons.
+    """
+    from vistune.adapt.build import build
+
+    return build(params, inputs["sources"], output, context.seed)

@@ -1,0 +1,45 @@
+"""Several random choices from one keyed hash: a hash costs microseconds, and a sample needs a handful of choices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from vistune.hashing import keyed
+
+T = TypeVar("T")
+
+SPARE_BITS = 24
+"""A number below n is taken while at least n * 2**24 values are left, so no value is favoured by more than 2**-24."""
+
+
+class Draws:
+    """A stream of numbers that depends only on the seed and the key.
+
+    >>> a, b = Draws(0, "img7", "presence"), Draws(0, "img7", "presence")
+    >>> [a.below(6) for _ in range(9)] == [b.below(6) for _ in range(9)]
+    True
+    """
+
+    def __init__(self, seed: int, *key: Any) -> None:
+        self._seed, self._key = seed, key
+        self._hashes, self._value, self._room = 0, 0, 0
+
+    def below(self, bound: int) -> int:
+        """An integer from 0 to `bound` - 1. `bound` is at most 2**40."""
+        if self._room < bound << SPARE_BITS:
+            self._value, self._room = keyed(self._seed, *self._key, self._hashes), 1 << 64
+            self._hashes += 1
+        self._value, drawn = divmod(self._value, bound)
+        self._room //= bound
+        return drawn
+
+    def pick(self, items: Sequence[T], count: int) -> list[T]:
+        """Up to `count` of `items`, each at most once, in random order."""
+        rest, picked = list(items), []
+        for _ in range(min(count, len(rest))):
+            at = self.below(len(rest))
+            picked.append(rest[at])
+            rest[at] = rest[-1]
+            rest.pop()
+        return picked

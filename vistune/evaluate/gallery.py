@@ -1,0 +1,82 @@
+"""Examples for people: questions the tuned model got wrong, and free answers of both models side by side."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vistune.evaluate.answers import Answer
+from vistune.files import inside
+from vistune.hashing import keyed
+
+ERRORS = 24
+IMAGES_SIDE_BY_SIDE = 12
+THUMBNAIL = 144  # pixels
+
+
+def errors(answers: Sequence[Answer], root: Path, seed: int, count: int = ERRORS) -> list[dict[str, Any]]:
+    """Questions the tuned model answered wrongly while shown the true image, benchmarks taking turns."""
+    ranked = {(a.item, a.model, a.condition): a for a in answers if a.kind == "choice"}
+    wrong: dict[str, list[Answer]] = defaultdict(list)
+    for (_, model, condition), answer in ranked.items():
+        if model == "tuned" and condition == "image" and answer.metrics["accuracy"] < 1:
+            wrong[answer.benchmark].append(answer)
+    for found in wrong.values():
+        found.sort(key=lambda a: (keyed(seed, "gallery", a.item), a.item))
+    depth = max(map(len, wrong.values()), default=0)
+    chosen = [wrong[b][n] for n in range(depth) for b in sorted(wrong) if n < len(wrong[b])][:count]
+    rows = []
+    for answer in chosen:
+        base = ranked.get((answer.item, "base", "image"))
+        scores = sorted(answer.scores.items(), key=lambda s: -s[1])
+        rows.append(
+            {
+                "benchmark": answer.benchmark,
+                "question": answer.question,
+                "gold": answer.gold,
+                "tuned": answer.answer,
+                "base": base.answer if base else "",
+                "scores": scores,
+                "picture": picture(root, answer.path),
+            }
+        )
+    return rows
+
+
+def side_by_side(answers: Sequence[Answer], seed: int, images: int = IMAGES_SIDE_BY_SIDE) -> list[dict[str, str]]:
+    """Free answers of base and tuned model to the same questions about a few images, questions of an image together."""
+    free = {(a.item, a.model): a for a in answers if a.kind == "generation" and a.condition == "image"}
+    shas = {a.image for a in free.values()}
+    chosen = sorted(shas, key=lambda sha: (keyed(seed, "side_by_side", sha), sha))[:images]
+    rows = []
+    for (item, model), answer in sorted(free.items(), key=lambda entry: (entry[1].image, entry[0])):
+        if model == "tuned" and answer.image in chosen:
+            base = free.get((item, "base"))
+            rows.append(
+                {
+                    "image": answer.image,
+                    "path": answer.path,
+                    "benchmark": answer.benchmark,
+                    "question": answer.question,
+                    "gold": answer.gold,
+                    "base": base.answer if base else "",
+                    "tuned": answer.answer,
+                }
+            )
+    return rows
+
+
+def picture(root: Path, relative: str) -> str:
+    """The image as a small data URI."""
+    from PIL import Image, ImageOps
+
+    with Image.open(inside(root, relative)) as raw:
+        small = ImageOps.exif_transpose(raw).convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

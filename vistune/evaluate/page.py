@@ -1,0 +1,119 @@
+"""The scorecard as one self-contained HTML page: a dot-and-interval plot, tables, errors, free answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vistune.evaluate.gallery import picture
+
+MARKS = [  # model, condition, shape and colour in the plot, in drawing order (last on top)
+    ("base", "image", "base"),
+    ("tuned", "none", "none"),
+    ("tuned", "shuffled", "shuffled"),
+    ("tuned", "image", "tuned"),
+]
+
+LEFT, WIDTH, RIGHT, ROW, TOP = 210, 560, 20, 26, 26  # pixels of the plot
+
+
+def render(
+    card: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    errors: Sequence[Mapping[str, Any]],
+    pairs: Sequence[Mapping[str, str]],
+    root: Path,
+) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vistune.evaluate", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "points": points}
+    return environment.get_template("scorecard.html").render(
+        card=card,
+        verdict=verdict,
+        errors=errors,
+        pairs=pairs,
+        pictures={row["path"]: picture(root, row["path"]) for row in pairs},
+        sections=sections(card),
+        plot=plot(card),
+        cell=cell,
+        difference=difference,
+    )
+
+
+def sections(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The groups in the suite's order, each with its benchmarks; benchmarks of no group come last."""
+    by_name = {entry["name"]: entry for entry in card["benchmarks"]}
+    found = [
+        {"group": g, "title": g["name"], "members": [by_name.pop(n) for n in g["benchmarks"]]} for g in card["groups"]
+    ]
+    rest = [{"group": None, "title": "Other benchmarks", "members": list(by_name.values())}]
+    return [section for section in found + rest if section["members"]]
+
+
+def plot(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Geometry of the plot: one line per benchmark, grouped, with a dot and an interval per model and condition."""
+    lines, titles, y = [], [], TOP
+    for section in sections(card):
+        titles.append({"y": y + ROW / 2, "text": section["title"]})
+        y += ROW
+        for entry in section["members"]:
+            marks = []
+            for offset, (model, condition, style) in enumerate(MARKS):
+                found = cell(entry, model, condition)
+                if found:
+                    ends = [x(found["mean"] if found[k] is None else found[k]) for k in ("low", "mean", "high")]
+                    marks.append({"x1": ends[0], "x": ends[1], "x2": ends[2], "y": y + 5 + 4 * offset, "style": style})
+            guesses = [entry[k] for k in ("chance", "majority") if entry[k] is not None]
+            lines.append({"y": y, "name": entry["name"], "marks": marks, "guess": x(max(guesses)) if guesses else None})
+            y += ROW
+    ticks = [{"x": x(t / 100), "text": f"{t} %"} for t in range(0, 101, 20)]
+    return {
+        "lines": lines,
+        "titles": titles,
+        "ticks": ticks,
+        "width": LEFT + WIDTH + RIGHT,
+        "height": y + 6,
+        "top": TOP,
+        "row": ROW,
+        "left": LEFT,
+    }
+
+
+def x(share: float) -> float:
+    return round(LEFT + WIDTH * share, 1)
+
+
+def cell(entry: Mapping[str, Any], model: str, condition: str, table: str = "scores") -> dict[str, Any] | None:
+    """The row of a model under a condition, or None."""
+    found = [r for r in entry[table] if r["model"] == model and r["condition"] == condition]
+    return found[0] if found else None
+
+
+def difference(entry: Mapping[str, Any], model: str, condition: str) -> dict[str, Any] | None:
+    """tuned under the true image minus this, or None."""
+    found = [r for r in entry["differences"] if r["of"] == ["tuned", "image"] and r["minus"] == [model, condition]]
+    return found[0] if found else None
+
+
+def percent(share: float | None) -> str:
+    """
+    >>> percent(0.125), percent(None)
+    ('12.5', '–')
+    """
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def points(share: float | None) -> str:
+    """
+    >>> points(0.125), points(-0.02)
+    ('+12.5', '-2.0')
+    """
+    return "–" if share is None else f"{100 * share:+.1f}"

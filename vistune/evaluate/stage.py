@@ -1,0 +1,127 @@
+"""The evaluate stage: every model under every condition, then the scorecard and the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vistune import sources, store
+from vistune.errors import VistuneError
+from vistune.evaluate import engine, gallery, gate, harness, page, scorecard
+from vistune.evaluate.answers import Answer, Scores, write_answers
+from vistune.evaluate.images import Condition, Features, shown
+from vistune.evaluate.lm import VistuneLM, code_digest
+from vistune.evaluate.responses import ResponseLog
+from vistune.files import tree_digest, write_json, write_text
+from vistune.hashing import digest
+from vistune.records import Reject
+
+if TYPE_CHECKING:
+    from vistune.evaluate import Params
+    from vistune.stages import Context
+
+FOLDERS = {"base": "base", "tuned": "model"}  # model -> folder in the output of `tune`
+
+
+def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:
+    check(params)
+    root, definitions = Path(inputs["sources"]), context.root / "eval"
+    rule = gate.load_gate(definitions, params.gate)
+    benchmarks = sources.load(root)[1]
+    metadata = {"sources": str(root), "seed": context.seed, "limit": params.limit}
+    metadata["generated_images"] = params.generated_images
+    loaded = harness.load_suite(definitions, params.suite, metadata, [b.name for b in benchmarks])
+    pools = harness.pools(loaded)
+    refuse_leaks((i.sha256 for images in pools.values() for i in images), Path(inputs["validate"]))
+
+    answers: list[Answer] = []
+    costs: dict[str, Any] = {}
+    models: dict[str, str] = {}
+    runs: dict[str, tuple[Condition, ...]] = {k: v for k, v in asdict(params.conditions).items() if v}
+    for name, conditions in runs.items():
+        folder = Path(inputs["tune"]) / FOLDERS[name]
+        models[name] = tree_digest(folder)
+        model = engine.load(folder, params.dtype)
+        dtype = str(model.get_input_embeddings().weight.dtype).removeprefix("torch.")
+        fingerprint = digest([models[name], dtype, str(model.device), code_digest()])
+        features = Features(model, root)
+        with ResponseLog(context.home / "responses" / f"{models[name][:32]}.jsonl") as log:
+            for condition in conditions:
+                start = time.monotonic()
+                see = shown(condition, pools, context.seed)
+                lm = VistuneLM(model, features, log, fingerprint, see, params.batch_tokens, f"{name} · {condition}")
+                results = harness.run(loaded, lm, params.max_new_tokens)
+                write_json(output / "lm_eval" / f"{name}-{condition}.json", results)
+                answers += harness.collect(loaded, name, condition)
+                costs[f"{name}/{condition}"] = {**lm.cost, "seconds": round(time.monotonic() - start, 2)}
+        del model, features
+
+    write_answers(output / "answers.jsonl", answers)
+    scores = Scores(answers)
+    about = {
+        b.name: {"task": b.task, "concepts": b.concepts, "trained_task": b.trained_task, "licence": b.licence}
+        for b in benchmarks
+    }
+    card = scorecard.build(scores, loaded.groups, about, runs, context.seed, params.replicates, params.confidence)
+    card |= {"suite": params.suite, "models": models, "limit": params.limit}
+    verdict = gate.decide(rule, scores, context.seed, params.replicates)
+    write_json(output / "scorecard.json", card)
+    write_json(output / "verdict.json", {"schema": scorecard.SCHEMA_VERSION, "gate_name": params.gate, **verdict})
+    errors = gallery.errors(answers, root, context.seed)
+    pairs = gallery.side_by_side(answers, context.seed)
+    write_text(output / "scorecard.html", page.render(card, verdict, errors, pairs, root))
+
+    asked, beyond = count_items(loaded)
+    rejects = [Reject("evaluate", f"{b}", "beyond_limit", "") for b, n in sorted(beyond.items()) for _ in range(n)]
+    return {
+        "counts": store.counts(asked + len(rejects), asked, rejects),
+        "metrics": scorecard.metrics(card, verdict),
+        "details": {
+            "verdict": verdict["verdict"],
+            "reasons": verdict["reasons"],
+            "side_by_side": pairs,
+            "cost": costs,
+            "groups": card["groups"],
+        },
+    }
+
+
+def check(params: Params) -> None:
+    for name in ("limit", "batch_tokens", "generated_images", "max_new_tokens", "replicates"):
+        value = getattr(params, name)
+        if value is not None and value < 1:
+            raise VistuneError(f"evaluate.{name} is {value}; expected at least 1.")
+    if not 0.5 <= params.confidence < 1:
+        raise VistuneError(f"evaluate.confidence is {params.confidence}; expected a share from 0.5 to below 1.")
+
+
+def refuse_leaks(benchmark_images: Iterable[str], release: Path) -> None:
+    """Raises VistuneError when an image of the benchmarks is in the training release (by digest of its bytes)."""
+    wanted = set(benchmark_images)
+    leaks: dict[str, str] = {}
+    for sample in store.read_samples(release):
+        for image in sample.images:
+            if image.sha256 in wanted:
+                leaks.setdefault(image.sha256, sample.id)
+    if leaks:
+        sha, sample_id = min(leaks.items())
+        raise VistuneError(
+            f"leak: {len(leaks)} of {len(wanted)} benchmark images are in the training release, first {sha[:12]}… "
+            f"(sample {sample_id}). Scores on them would not be zero-shot. Remove these images from the training "
+            "data sets or from the benchmarks, and run validate again."
+        )
+
+
+def count_items(loaded: harness.Loaded) -> tuple[int, Counter[str]]:
+    """Items scored by ranking, and how many of each benchmark were left out by the limit."""
+    asked, beyond = 0, Counter[str]()
+    for task in loaded.tasks.values():
+        if task.OUTPUT_TYPE == "multiple_choice":
+            docs = task.eval_docs
+            asked += len(docs)
+            beyond[docs[0]["benchmark"]] += docs.total - len(docs)
+    return asked, beyond

@@ -1,0 +1,101 @@
+"""Files that are either whole or absent: atomic writes, linked trees, tree digests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vistune.errors import VistuneError
+from vistune.hashing import file_digest, merkle_root
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success it is fsynced and renamed, on failure removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as f:
+            os.fsync(f.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON with sorted keys and a final newline: the same value gives the same bytes."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises VistuneError naming the file, and the line where the JSON breaks."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VistuneError(f"{path} does not exist. Check the path, or run the stage that writes it.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VistuneError(
+            f"{path} is not valid JSON ({error}). The file may be cut short or in another format; "
+            "restore it from its origin and run again."
+        ) from None
+
+
+def inside(root: Path, relative: str) -> Path:
+    """`root / relative`, refused when it would leave `root` (absolute, `..`, or a link outwards)."""
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise VistuneError(f"path {relative!r} leaves its folder {root}. Use a path inside that folder.")
+    return path
+
+
+def files_under(root: Path) -> list[Path]:
+    """All regular files under `root`, sorted by their relative path."""
+    return sorted((p for p in root.rglob("*") if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
+
+
+def tree_digest(root: Path, exclude: tuple[str, ...] = ()) -> str:
+    """Digest of names and contents of all files under `root` (relative names in `exclude` are left out)."""
+    leaves = ((p.relative_to(root).as_posix(), p) for p in files_under(root))
+    return merkle_root((name, file_digest(p)) for name, p in leaves if name not in exclude)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Makes `target` a copy of the folder `source`, by hard links where the file system allows, else by copying.
+    An existing `target` is replaced, and is never seen half filled. Files are shared: whoever changes one must
+    write a new file (see `atomic`)."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh, old = target.with_name(f".{target.name}.new"), target.with_name(f".{target.name}.old")
+    for leftover in (fresh, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    shutil.copytree(source, fresh, copy_function=link_file)
+    if target.is_symlink() or target.is_file():
+        target.unlink()
+    elif target.exists():
+        os.replace(target, old)
+    os.replace(fresh, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def link_file(source: str | Path, target: str | Path) -> None:
+    """A hard link where the file system allows, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

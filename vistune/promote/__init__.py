@@ -1,0 +1,50 @@
+"""promote: scorecard + model -> registry version and aliases.
+
+Every tuned model is registered with its lineage and becomes `challenger`. It becomes `champion` only when the gate's
+verdict is pass; the one it replaces stays reachable as `previous_champion`. Evidence that is missing, broken, or
+about another model stops the stage before anything is registered. Every move is written to an append-only log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vistune.stages import Context
+
+
+@dataclass(frozen=True)
+class Params:
+    name: str = "vistune-demo"  # of the registered model
+    require_clean_git: bool = False  # champion only from a known commit and an unchanged working tree
+    data_statement: str = ""  # first paragraph of the model card's data section; empty: written from the sources
+
+
+def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:
+    """Writes model_card.md and promotion.json."""
+    from vistune.files import write_json, write_text
+    from vistune.promote import registry
+    from vistune.promote.card import model_card
+    from vistune.promote.evidence import collect
+
+    registry.check_name(params.name)
+    evidence = collect(inputs, context.seed, params.require_clean_git)
+    card = output / "model_card.md"
+    write_text(card, model_card(params.name, params.data_statement, evidence, inputs))
+    outcome = registry.settle(params.name, inputs["tune"] / "model", evidence, card, context)
+    print(outcome.message(), flush=True)
+    facts = outcome.facts() | {"lineage": evidence.lineage, "runs": evidence.runs}
+    write_json(output / "promotion.json", facts)
+    return {"counts": {}, "metrics": {"champion": float(outcome.is_champion)}, "details": facts}
+
+
+def rollback(name: str, home: Path | None = None) -> str:
+    """Makes the previous champion of `name` the champion again and says so in a sentence.
+    Raises VistuneError when there is none."""
+    from vistune import stages
+    from vistune.promote import registry
+
+    return registry.rollback(name, home or stages.home())

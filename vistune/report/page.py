@@ -1,0 +1,93 @@
+"""Reads what the stages left, builds the context of each section, and renders the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import vistune
+from vistune.errors import VistuneError
+from vistune.files import read_json, write_text
+from vistune.report import examples, scores, sections
+from vistune.stages import STAGES, receipt
+
+if TYPE_CHECKING:
+    from vistune.report import Params
+
+MAX_BYTES = 3_000_000
+"""The page is mailed and kept; pictures are left out rather than making it larger."""
+
+
+def build(params: Params, inputs: Mapping[str, Path], output: Path, seed: int) -> dict[str, Any]:
+    """Writes report.html. Raises VistuneError when a stage's output or one of its files is missing; what only some
+    runs have (dialogues, answers, a promotion) is left out of the page when absent."""
+    folders = {stage: Path(folder) for stage, folder in inputs.items()}
+    context = gather(params, folders, seed)
+    page = render(context)
+    for part in ("sheet", "dialogues", "questions"):  # the pictures are what makes a page large
+        if len(page.encode()) > MAX_BYTES:
+            context[part] = [card | {"source": ""} for card in context[part]]
+            page = render(context)
+    write_text(output / "report.html", page)
+    pictures = sum(bool(c["source"]) for part in ("sheet", "dialogues", "questions") for c in context[part])
+    return {"counts": {"pictures": pictures}, "metrics": {}, "details": {"bytes": len(page.encode())}}
+
+
+def gather(params: Params, folders: Mapping[str, Path], seed: int) -> dict[str, Any]:
+    """The context of the template, one entry per section."""
+    receipts = {stage: receipt(folders[stage]) for stage in STAGES if stage in folders}
+    release = folders["validate"]
+    promotion = read_json(folders["promote"] / "promotion.json")
+    verdict = read_json(folders["evaluate"] / "verdict.json")
+    credits = read_json(release / "attribution.json") if (release / "attribution.json").is_file() else {}
+    rows = examples.index(release)
+    groups = examples.choose_sheet(rows, params.images, seed)
+    spoken = examples.choose_dialogues(rows, params.dialogues, seed)
+    samples = examples.fetch(release, [i for group in groups for i in group] + spoken)
+    return {
+        "version": vistune.__version__,
+        "header": sections.header(promotion, verdict, receipts, read_json(release / "release.json")),
+        "flow": sections.flow(receipts),
+        "composition": sections.composition(rows),
+        "sheet": examples.sheet(release, groups, samples),
+        "dialogues": examples.dialogues(release, spoken, samples),
+        "curves": sections.curves(read_lines(folders["tune"] / "history.jsonl")),
+        "roles": sections.roles(receipts["tune"]),
+        "questions": scores.side_by_side(
+            read_lines(folders["evaluate"] / "answers.jsonl"), folders["sources"], params.questions, seed
+        ),
+        "scores": scores.scorecard(read_json(folders["evaluate"] / "scorecard.json"), verdict),
+        "promotion": sections.promotion(promotion),
+        "lineage": sections.lineage(promotion, receipts),
+        "licences": sections.licences(rows, credits, read_json(folders["sources"] / "sources.json")),
+    }
+
+
+def render(context: Mapping[str, Any]) -> str:
+    """The page. All text is escaped: samples and answers come from data and models that nobody has vetted."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(context)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file; none when there is no such file. Raises VistuneError naming a bad line."""
+    if not path.is_file():
+        return []
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            problem = f"{path}, line {number} is not JSON ({error})"
+            raise VistuneError(f"{problem}. Run the stage that writes it again.") from None
+    return found

@@ -1,0 +1,60 @@
+"""tune: release -> model. Any list of training stages; by default alignment, then instruction.
+
+Each stage starts from the last one's weights, trains the roles that have a learning rate, and reads its own mixture
+of the release. The samples of one image share its visual prefix and cannot see each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from vistune.stages import Context
+
+
+@dataclass(frozen=True)
+class StageParams:
+    """One training stage."""
+
+    name: str
+    objective: Literal["embedding", "caption", "instruct"]
+    """embedding: match grid cells to the language model's word embeddings of what they show (names and boxes).
+    caption: predict captions through the frozen language model, as LLaVA published it.
+    instruct: predict the answers of all tasks in the mixture."""
+    steps: int
+    learning_rates: dict[str, float]  # role (vision, connector, language, head) -> peak rate; absent = frozen
+    batch: int = 4  # images a step over all processes; for `embedding`, grid cells a step
+    datasets: tuple[str, ...] = ()  # of the release; empty: all
+    languages: tuple[str, ...] = ("en",)
+    mixture: dict[str, int] = field(default_factory=dict)  # task -> samples per image and visit; empty: one of each
+    max_tokens: int = 320  # of a row: visual prefix and the samples packed behind it
+    warmup: float = 0.05  # share of the steps
+    weighting: Literal["token", "sample", "square"] = "square"  # answer weight 1, 1/length, 1/sqrt(length)
+    clip: float = 1.0  # global gradient norm; 0 = off
+    weight_decay: float = 0.0
+    temperature: float = 0.07  # of the cosine softmax (embedding)
+    smoothing: float = 0.05  # label smoothing (embedding)
+    checkpoint_every: int = 60  # steps; 0 = only at the end of the stage
+
+
+@dataclass(frozen=True)
+class Params:
+    family: str = "small"
+    vision: str = ""  # weights of the vision tower; empty: the family's own
+    language: str = ""  # weights of the language model; empty: the family's own
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of the language model; masters are always float32
+    threads: int = 0  # CPU threads per process; 0: all cores
+    processes: int = 0  # 0: one per GPU, or one without GPUs
+    zero: Literal[0, 1, 2, 3] = 0  # DeepSpeed ZeRO stage; 0 with one process runs without DeepSpeed
+    cache_features: bool = True  # keep a frozen tower's features on disk instead of computing them each visit
+    stages: tuple[StageParams, ...] = ()
+
+
+def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:
+    """Writes base/ (after the first stage), model/ (after the last), history.jsonl, plan.json and roles.json."""
+    from vistune.tune.launch import launch
+
+    return launch(params, inputs["validate"], output, context)

@@ -1,0 +1,186 @@
+"""The two ways to take a step: plain torch in one process, DeepSpeed in one or many.
+
+Both keep float32 masters beside bfloat16 weights, clip the global gradient norm, and save exactly what a resumed run
+needs. The loop does not know which one it drives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from vistune.errors import VistuneError
+
+if TYPE_CHECKING:
+    from vistune.models.modeling import VistuneForConditionalGeneration
+    from vistune.tune import Params, StageParams
+
+BETAS = (0.9, 0.999)
+
+
+def world() -> tuple[int, int]:
+    """(rank, processes), as torchrun sets them."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def groups(model: VistuneForConditionalGeneration, stage: StageParams) -> list[dict[str, Any]]:
+    """Optimiser groups, one per trained role; every other parameter is frozen.
+    Raises VistuneError for a role the model has not."""
+    roles = model.roles()
+    for role in stage.learning_rates:
+        if role not in roles:
+            raise VistuneError(f"training stage {stage.name}: no role {role!r}; roles are {', '.join(roles)}.")
+    parameters = dict(model.named_parameters())
+    found = []
+    for role, names in roles.items():
+        rate = stage.learning_rates.get(role, 0.0)
+        for name in names:
+            parameters[name].requires_grad_(rate > 0)
+        if rate > 0:
+            found.append({"role": role, "params": [parameters[n] for n in names], "lr": rate, "peak": rate})
+    if not found:
+        raise VistuneError(f"training stage {stage.name} trains nothing: every learning rate is 0.")
+    return found
+
+
+def build(model: VistuneForConditionalGeneration, stage: StageParams, params: Params, root: Path) -> Any:
+    if params.zero == 0 and world()[1] == 1:
+        return TorchEngine(model, stage)
+    return DeepSpeedEngine(model, stage, params, root)
+
+
+class TorchEngine:
+    """One process, no DeepSpeed."""
+
+    def __init__(self, model: VistuneForConditionalGeneration, stage: StageParams) -> None:
+        self.module = model
+        self.clip = stage.clip
+        self.groups = groups(model, stage)
+        self.weights: list[nn.Parameter] = [p for g in self.groups for p in g["params"]]
+        self.masters: list[Tensor] = []
+        masters = []
+        for group in self.groups:
+            copies = [p.detach().float().clone() if p.dtype != torch.float32 else p for p in group["params"]]
+            self.masters += copies
+            masters.append({**group, "params": copies})
+        for master in self.masters:
+            master.requires_grad_(True)
+        self.optimizer = torch.optim.AdamW(masters, betas=BETAS, weight_decay=stage.weight_decay, fused=True)
+
+    def step(self, loss: Tensor, factor: float) -> float:
+        """Backward and update at `factor` times the peak rates. Returns the gradient norm before clipping."""
+        loss.backward()
+        for weight, master in zip(self.weights, self.masters, strict=True):
+            if master is not weight:
+                master.grad = None if weight.grad is None else weight.grad.float()
+                weight.grad = None
+        norm = torch.nn.utils.get_total_norm([m.grad for m in self.masters if m.grad is not None])
+        if self.clip:
+            torch.nn.utils.clip_grads_with_norm_(self.masters, self.clip, norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for weight, master in zip(self.weights, self.masters, strict=True):
+                if master is not weight:
+                    weight.copy_(master)
+        return float(norm)
+
+    def save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        tensors = {}
+        for n, master in enumerate(self.masters):
+            state = self.optimizer.state.get(master, {})
+            tensors[f"{n}.master"] = master.detach()
+            for key in ("exp_avg", "exp_avg_sq", "step"):
+                if key in state:
+                    tensors[f"{n}.{key}"] = state[key]
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, folder / "optimizer.safetensors")
+
+    def load(self, folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        tensors = load_file(folder / "optimizer.safetensors")
+        with torch.no_grad():
+            for n, (weight, master) in enumerate(zip(self.weights, self.masters, strict=True)):
+                master.copy_(tensors[f"{n}.master"])
+                if master is not weight:
+                    weight.copy_(master)
+                keys = [k for k in ("exp_avg", "exp_avg_sq", "step") if f"{n}.{k}" in tensors]
+                self.optimizer.state[master] = {k: tensors[f"{n}.{k}"] for k in keys}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.module.state_dict()
+
+
+class DeepSpeedEngine:
+    """DeepSpeed with infra/deepspeed/zero<N>.json; batch sizes, precision and clipping come from the parameters."""
+
+    def __init__(self, model: VistuneForConditionalGeneration, stage: StageParams, params: Params, root: Path) -> None:
+        import deepspeed
+
+        if not torch.cuda.is_available():
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+            # DeepSpeed would compile its shared-memory collectives at start (minutes); gloo serves as well.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        file = root / "infra" / "deepspeed" / f"zero{params.zero}.json"
+        config = json.loads(file.read_text(encoding="utf-8"))
+        config |= {
+            "train_micro_batch_size_per_gpu": max(stage.batch // world()[1], 1),
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": stage.clip,  # DeepSpeed's own default is 1.0: always said here
+            "steps_per_print": 10**9,
+            "bf16": {"enabled": next(model.language_model.parameters()).dtype == torch.bfloat16},
+            "zero_allow_untested_optimizer": True,
+        }
+        if not torch.distributed.is_initialized():
+            backend = "nccl" if torch.cuda.is_available() else "gloo"
+            for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": 29511}.items():
+                os.environ.setdefault(name, str(value))
+            os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+            deepspeed.init_distributed(dist_backend=backend, verbose=False)
+        self.stage3 = params.zero == 3
+        self.groups = groups(model, stage)
+        optimizer = torch.optim.AdamW(self.groups, betas=BETAS, weight_decay=stage.weight_decay)
+        self.engine, self.optimizer, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        self.module = self.engine.module
+
+    def step(self, loss: Tensor, factor: float) -> float:
+        for group, ours in zip(self.optimizer.param_groups, self.groups, strict=True):
+            group["lr"] = ours["peak"] * factor
+        self.engine.backward(loss * world()[1])  # the engine averages over processes; the loss is already a share
+        self.engine.step()
+        return float(self.engine.get_global_grad_norm() or 0.0)
+
+    def save(self, folder: Path) -> None:
+        self.engine.save_checkpoint(str(folder), tag="state")
+
+    def load(self, folder: Path) -> None:
+        self.engine.load_checkpoint(str(folder), tag="state")
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Whole tensors on every process; under ZeRO-3 gathered one parameter at a time."""
+        if not self.stage3:
+            return self.module.state_dict()
+        import deepspeed
+
+        gathered = dict(self.module.named_buffers())
+        for name, parameter in self.module.named_parameters():
+            with deepspeed.zero.GatheredParameters([parameter]):
+                gathered[name] = parameter.detach().cpu().clone()
+        wanted = self.module.state_dict().keys()
+        return {name: gathered[name] for name in wanted if name in gathered}
+
+
+def share(rows: Sequence[Any]) -> list[Any]:
+    """This process's rows of a step. Rows are dealt round, so that all processes take the same number of steps."""
+    rank, processes = world()
+    return list(rows[rank::processes])

@@ -1,0 +1,83 @@
+"""Rows that say the same about the same picture: exact after normalisation, then nearly the same.
+
+Only rows about one picture are compared: "What colour is the bus?" under a thousand pictures is a thousand rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from vistune.records import Reject, Sample
+from vistune.validate.text import normalise, tokens
+
+SIDES = (
+    {"left", "right", "top", "bottom", "above", "below", "front", "behind", "upper", "lower", "inside", "outside"}
+    | {"yes", "no", "not", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"}
+    | set("左右上下前后里外没不一二两三四五六七八九十")
+)
+"""Words that change what a sentence states, besides names and digits."""
+
+
+def remove_exact(samples: Iterable[Sample], pixels: Mapping[str, str]) -> tuple[list[Sample], list[Reject]]:
+    """Keeps the first row by id of those with equal turns about equal pixels. pixels: file sha256 -> pixel digest."""
+    first: dict[tuple[object, ...], str] = {}
+    kept, rejects = [], []
+    for s in sorted(samples, key=lambda s: s.id):
+        turns = tuple((m.role, normalise(m.text) or m.text) for m in s.messages)
+        key = (s.split, _pictures(s, pixels), turns)
+        if key in first:
+            detail = f"same text and picture as {first[key]}."
+            rejects.append(Reject("validate", s.id, "duplicate_exact", detail))
+        else:
+            first[key] = s.id
+            kept.append(s)
+    return kept, rejects
+
+
+def remove_near(
+    samples: Sequence[Sample], pixels: Mapping[str, str], threshold: float, words: int
+) -> tuple[list[Sample], list[Reject], int]:
+    """Keeps the first row by id of those whose long responses (at least `words` tokens) to one task about one picture
+    have a ROUGE-L F1 above `threshold` and state the same facts. Returns also how many rows were compared.
+
+    A short response carries its meaning in one word, where overlap says nothing: "yes" to two questions is no
+    duplicate. Facts are the names of regions anywhere in `samples`, digits and sides: two descriptions that differ in
+    one of them are not duplicates, however much else they share.
+    """
+    facts = SIDES | {word for s in samples for r in s.regions for word in tokens(r.label)}
+    groups: dict[tuple[object, ...], list[tuple[Sample, list[str], Counter[str]]]] = {}
+    for s in sorted(samples, key=lambda s: s.id):
+        said = [word for m in s.messages if m.role == "assistant" for word in tokens(m.text)]
+        if s.images and len(said) >= words:
+            stated = Counter(w for w in said if w in facts or w.isdecimal())
+            key = (s.split, s.task, s.language, _pictures(s, pixels))
+            groups.setdefault(key, []).append((s, said, stated))
+    rejects: dict[str, Reject] = {}
+    for group in groups.values():
+        for n, (s, said, stated) in enumerate(group):
+            for other, words_before, stated_before in group[:n]:
+                if other.id in rejects or stated != stated_before:
+                    continue
+                score = rouge_l(said, words_before)
+                if score > threshold:
+                    detail = f"its response has ROUGE-L {score:.2f} to that of {other.id}."
+                    rejects[s.id] = Reject("validate", s.id, "duplicate_near", detail)
+                    break
+    kept = [s for s in samples if s.id not in rejects]
+    return kept, list(rejects.values()), sum(len(g) for g in groups.values())
+
+
+def rouge_l(a: Sequence[str], b: Sequence[str]) -> float:
+    """ROUGE-L F1 (Lin 2004) of two token sequences: 0 to 1.
+
+    >>> rouge_l("a red bus".split(), "a blue bus".split())
+    0.6666666666666666
+    """
+    from rapidfuzz.distance import LCSseq
+
+    return 2 * LCSseq.similarity(a, b) / (len(a) + len(b)) if a or b else 1.0
+
+
+def _pictures(s: Sample, pixels: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(pixels[i.sha256] for i in s.images)

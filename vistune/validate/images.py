@@ -1,0 +1,80 @@
+"""Every image once: its bytes, its decoded pixels, its size, and a fingerprint from the same decode."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vistune.errors import VistuneError
+from vistune.files import inside
+from vistune.hashing import file_digest
+from vistune.progress import track
+from vistune.records import ImageRef
+from vistune.store import open_image
+from vistune.validate.similar import describe, near_pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Fingerprint:
+    """What an image shows, or why it cannot be used."""
+
+    pixels: str = ""  # SHA-256 of size and decoded upright RGB: equal for the same picture in two files
+    hash: int = 0  # 64 bits
+    thumb: np.ndarray | None = None  # uint8 (16, 16, 3)
+    defect: str = ""  # "image_undecodable" | "image_size": the image is what its digest says, and bad
+    damage: str = ""  # the file is not the one that was annotated
+    detail: str = ""
+
+
+def scan(root: Path, images: Iterable[ImageRef], label: str) -> dict[ImageRef, Fingerprint]:
+    """The fingerprint of each distinct image, in the order of their digests. Never raises for a bad image."""
+    distinct = sorted(set(images), key=lambda i: (i.sha256, i.path))
+    # Threads: decoding and hashing release the lock. The order of results is that of `distinct`.
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        found = pool.map(lambda image: fingerprint(root, image), distinct)
+        return dict(zip(distinct, track(found, label, len(distinct), "images"), strict=True))
+
+
+def fingerprint(root: Path, image: ImageRef) -> Fingerprint:
+    try:
+        path = inside(root, image.path)
+        digest = file_digest(path)
+    except (VistuneError, OSError, ValueError):  # ValueError: a null byte in the path
+        return Fingerprint(damage="missing", detail=f"{image.path} is not in the sources folder")
+    if digest != image.sha256:
+        return Fingerprint(
+            damage="changed", detail=f"{image.path} has sha256 {digest[:12]}…, declared {image.sha256[:12]}…"
+        )
+    try:
+        picture = open_image(root, image)
+    except (VistuneError, ValueError, EOFError, struct.error, zlib.error) as error:
+        return Fingerprint(defect="image_undecodable", detail=f"{image.path} cannot be decoded: {error}")
+    if picture.size != (image.width, image.height):
+        width, height = picture.size
+        return Fingerprint(
+            defect="image_size",
+            detail=f"{image.path} is {width}x{height} upright, declared {image.width}x{image.height}",
+        )
+    pixels = hashlib.sha256(f"{picture.width}x{picture.height} RGB\n".encode())
+    pixels.update(picture.tobytes())
+    return Fingerprint(pixels.hexdigest(), *describe(picture))
+
+
+def similar(fingerprints: Iterable[Fingerprint], hamming: int, difference: float) -> list[tuple[str, str]]:
+    """Pairs of pixel digests of different files that show the same picture."""
+    # Identical pictures share a digest, so a thousand copies are one entry here.
+    distinct = sorted({f.pixels: (f.hash, f.thumb) for f in fingerprints if f.thumb is not None}.items())
+    if len(distinct) < 2:
+        return []
+    names = [pixels for pixels, _ in distinct]
+    hashes = np.array([hash for _, (hash, _) in distinct], dtype=np.uint64)
+    thumbs = np.stack([thumb for _, (_, thumb) in distinct])
+    return [(names[i], names[j]) for i, j in near_pairs(hashes, thumbs, hamming, difference)]
