@@ -163,7 +163,7 @@ def test_two_processes_run_a_stage_once(fake_stages, tmp_path, monkeypatch):
     for thread in threads:
         thread.join()
     assert len(seen) == 1
-    assert len({tree_digest(tmp_path / f"out{n}") for n in range(4)}) == 1
+    assert len({tree_digest(tmp_path / f"out{n}", (stages.EXECUTION,)) for n in range(4)}) == 1
 
 
 def test_failed_stage_leaves_nothing_under_a_final_name(fake_stages, tmp_path, own_home):

@@ -252,6 +252,8 @@ def execute(stage: str, settings: Settings, inputs: Mapping[str, Path], output: 
                 os.sync()
             os.replace(partial, final)
     link_tree(final, output)
+    if done.cached:  # the report says so
+        write_json(output / EXECUTION, {**read_json(output / EXECUTION), "cached": True})
     return done
 
 

@@ -33,7 +33,8 @@ def run_id(store):
 
 
 def write_receipt(folder: Path, stage: str, digest: str, inputs: dict[str, str]) -> None:
-    write_json(folder / "receipt.json", {"stage": stage, "digest": digest, "summary": {"counts": {}}})
+    details = {"base": {"family": "small", "vision": "package:efficientnet-lite0", "language": "org/own-lm"}}
+    write_json(folder / "receipt.json", {"stage": stage, "digest": digest, "summary": {"details": details}})
     write_json(folder / "execution.json", {"key": f"key-{stage}", "inputs": inputs, "code": f"code-{stage}"})
 
 
@@ -61,7 +62,10 @@ def make(tmp_path):
         name = model if isinstance(model, str) else model.name
         root = tmp_path / f"{verdict}-{name}-{score}"
         inputs = {s: root / s for s in ("sources", "validate", "tune", "evaluate")}
-        sources = {"datasets": [{"name": "demo-train"}], "benchmarks": [{"name": "naming", "licence": "MIT"}]}
+        sources = {
+            "datasets": [{"name": "demo-train"}, {"name": "demo-validation", "split": "validation"}],
+            "benchmarks": [{"name": "naming", "licence": "MIT"}],
+        }
         write_json(inputs["sources"] / "sources.json", sources)
         credit = {"licence": "CC BY-SA 4.0", "attribution": "OpenMoji | all <b>authors</b>"}
         write_json(inputs["validate"] / "attribution.json", {f"images/{n}.png": credit for n in range(2)})

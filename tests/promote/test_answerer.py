@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from vistune import models
 from vistune.errors import VistuneError
 from vistune.promote import answerer
 from vistune.promote.answerer import Answerer, read_image, rows
@@ -36,7 +37,7 @@ def model(monkeypatch):
         calls.append(len(questions))
         return [f"{image.getpixel((0, 0))[0]} {q} {max_new_tokens}" for q in questions]
 
-    monkeypatch.setattr("vistune.models.generate", generate, raising=False)
+    monkeypatch.setitem(vars(models), "generate", generate)  # looked up here first, so that torch is not loaded
     return SimpleNamespace(predict=Answerer().predict, calls=calls)
 
 

@@ -108,6 +108,7 @@ def test_a_chart_stays_inside_and_ignores_one_outlier():
     numbers = [float(v) for part in chart["raw"].lstrip("M").split("L") for v in part.split()]
     assert all(0 <= v <= 100 for v in numbers)
     assert charts.line_chart([(0.0, 0.0)])["raw"].startswith("M0 ")
+    assert [t["text"] for t in charts.line_chart([(n, 1.0) for n in range(3)])["x_ticks"]] == ["0", "1", "2"]
 
 
 def test_boxes_are_percent_once_each_without_the_background():
@@ -199,7 +200,7 @@ def test_a_benchmark_of_two_groups_is_shown_once():
     groups = [{**entry, "name": t, "benchmarks": ["a"]} for t in ("first", "second")]
     card = scores.scorecard({"benchmarks": [entry, {**entry, "name": "b"}], "groups": groups}, {})
     shown = [(g["title"], [r["name"] for r in g["rows"]]) for g in card["groups"]]
-    assert shown == [("first", ["a"]), ("Others", ["b"])]
+    assert shown == [("first", ["a"]), ("Other benchmarks", ["b"])]
     assert [line["name"] for line in card["table"]] == ["a", "b"]
 
 

@@ -113,7 +113,7 @@ def context(tmp_path):
 class FakeServer:
     """An OpenAI-compatible endpoint on 127.0.0.1 that answers as told.
 
-    `truth` maps a prompt's last message to the reply; `misbehave(body, n)` may return an action for the n-th request
+    `truth` maps a prompt's first and last message to the reply; `misbehave(body, n)` may return an action for the n-th request
     (from 0) with that body, else None: ("status", code, headers, json), ("reset",), ("raw", bytes), ("finish", reason,
     text), ("text", text), ("sleep", seconds). `bodies` is what arrived, `answered` what got a full reply.
     """
@@ -145,10 +145,11 @@ class FakeServer:
             self.bodies.append(body)
             self.headers.append(dict(handler.headers))
         assert handler.path == "/v1/chat/completions"
-        kind, *rest = self.misbehave(body, n) or ("text", self.truth.get(body["messages"][-1]["content"], "{}"))
+        true = self.truth.get((body["messages"][0]["content"], body["messages"][-1]["content"]), "{}")
+        kind, *rest = self.misbehave(body, n) or ("text", true)
         if kind == "sleep":
             time.sleep(rest[0])
-            kind, rest = "text", [self.truth[body["messages"][-1]["content"]]]
+            kind, rest = "text", [true]
         if kind == "reset":
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             handler.connection.close()
@@ -187,12 +188,13 @@ class FakeServer:
         """Lets the server know a true reply for every prompt about these images."""
         from vistune.self_instruct.facts import Facts
         from vistune.self_instruct.grammar import compose
-        from vistune.self_instruct.prompts import KINDS, user_message
+        from vistune.self_instruct.prompts import KINDS, load, user_message
 
         for image in images:
             for kind in KINDS:
                 turns = [{"question": q, "answer": a} for q, a in compose(kind, Facts(image), seed)]
-                self.truth[user_message(kind, Facts(image), seed)] = json.dumps({"turns": turns})
+                given = (load(kind).system, user_message(kind, Facts(image), seed))
+                self.truth[given] = json.dumps({"turns": turns})
 
 
 @pytest.fixture

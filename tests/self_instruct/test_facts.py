@@ -25,11 +25,11 @@ def test_absence_needs_a_vocabulary_and_respects_captions(make):
 def test_counts_leave_out_what_is_not_plain(make):
     image = make(1, [("cat", (0, 0, 9, 9)), ("black cat", (20, 0, 29, 9)), ("dog", (40, 0, 49, 9))])
     assert Facts(image).counts == {"black cat": 1, "dog": 1}  # "how many cats" has two answers
-    assert not Facts(image).complete
+    assert Facts(image).tally == {"cat": 1, "black cat": 1, "dog": 1}
     crowd = Annotation("x", Category("ant", "animal-bug"), (100.0, 100.0, 200.0, 200.0), crowd=True)
     crowded = make(2, [("ant", (0, 0, 9, 9)), ("dog", (40, 0, 49, 9))])
     crowded = Facts(crowded.__class__(**{**crowded.__dict__, "objects": (*crowded.objects, crowd)}))
-    assert crowded.counts == {"dog": 1}
+    assert crowded.tally == crowded.counts == {"dog": 1}
     assert crowded.number("ant") is None
 
 

@@ -46,8 +46,8 @@ def test_own_files_are_gathered_and_read_from_the_gathered_folder(own: Any, tmp_
     output = tmp_path / "out"
     summary = _run(output, _mine())
     names = [p.relative_to(output).as_posix() for p in files_under(output)]
-    assert "pets/images/001.png" in names and "pets/images/unused.png" not in names
-    assert os.stat(output / "pets/images/001.png").st_ino == os.stat(own.root / "images/001.png").st_ino
+    assert "own/pets/images/001.png" in names and "own/pets/images/unused.png" not in names
+    assert os.stat(output / "own/pets/images/001.png").st_ino == os.stat(own.root / "images/001.png").st_ino
     (dataset,), _ = load(output)
     assert not any(Path(p).is_absolute() for f in dataset.files for p in (f.path, f.annotations))
     rejects: list[Reject] = []
@@ -84,6 +84,11 @@ def test_files_of_one_name_do_not_overwrite_each_other(own: Any, another: Callab
     assert sum(len(i.captions) for i in read(tmp_path / "out", dataset, [])) == 1
 
 
+def test_a_name_like_that_of_another_file_does_no_harm(own: Any, tmp_path: Path) -> None:
+    _run(tmp_path / "out", replace(_mine(), name="sources.json"), replace(_mine(), name="benchmarks"))
+    assert [d.name for d in load(tmp_path / "out")[0]] == ["sources.json", "benchmarks"]
+
+
 def test_a_missing_image_is_left_out_and_rejected_when_read(own: Any, tmp_path: Path) -> None:
     (own.root / "images/002.png").unlink()
     _run(tmp_path / "out", _mine())
@@ -116,7 +121,7 @@ def test_links_that_the_user_placed_are_followed(own: Any, tmp_path: Path) -> No
     path.rename(tmp_path / "cache.png")
     os.symlink(tmp_path / "cache.png", path)
     _run(tmp_path / "out", _mine())
-    assert not (tmp_path / "out/pets/images/001.png").is_symlink()
+    assert not (tmp_path / "out/own/pets/images/001.png").is_symlink()
     (dataset,), _ = load(tmp_path / "out")
     assert len(list(read(tmp_path / "out", dataset, []))) == 3
 
@@ -146,8 +151,8 @@ def test_an_own_benchmark_is_gathered_and_checked(own: Any, tmp_path: Path) -> N
 
 def test_leftovers_of_a_killed_attempt_are_cleared(own: Any, tmp_path: Path) -> None:
     _run(tmp_path / "one", _mine())
-    (tmp_path / "two/pets/images").mkdir(parents=True)
-    (tmp_path / "two/pets/images/999.png").write_bytes(b"half")
+    (tmp_path / "two/own/pets/images").mkdir(parents=True)
+    (tmp_path / "two/own/pets/images/999.png").write_bytes(b"half")
     (tmp_path / "two/.sources.json.x.tmp").write_text("{")
     _run(tmp_path / "two", _mine())
     assert tree_digest(tmp_path / "one") == tree_digest(tmp_path / "two")

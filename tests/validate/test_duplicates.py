@@ -95,6 +95,20 @@ def test_another_fact_is_no_duplicate(world, old, new):
     assert near(rows, 0.89)[0] == ["a", "b"]
 
 
+def test_a_word_that_the_question_asks_for_makes_the_answers_differ(world):
+    """Negatives about things that are not there: their names are no regions, and plural at that."""
+    target = world.pick("caption")
+
+    def about(id, thing):
+        text = f"There are no {thing} in this picture. It shows two tractors."
+        return twin(target, id, f"What are the {thing} doing?", text, task="negative")
+
+    rows = [about("a", "mice"), about("b", "keys")]
+    assert near(rows)[0] == ["a", "b"]
+    same = twin(rows[1], "c", rows[0].instruction)  # an answer that its question does not ask for
+    assert near([rows[1], same])[1] == {"c": "its response has ROUGE-L 1.00 to that of b."}
+
+
 def test_short_answers_are_never_near_duplicates(world):
     target = world.pick("presence")
     rows = [

@@ -197,7 +197,8 @@ def test_what_is_right_is_not_flagged(world):
         replace(locate, response=f"It is at [{bins[0] + 1}, {bins[1]}, {bins[2] - 1}, {bins[3]}]."),  # within a bin
         replace(caption, response="A sign says <b>5 < 6</b> [1].", regions=()),
         replace(caption, response="It costs 1 234 567 890 yen, from 12:30 to 14:00."),
-        replace(caption, response="A 猫 is a cat in the plain picture of paper."),
+        replace(caption, **said(caption, "The sign says 停车场.")),
+        replace(caption, messages=conversation([("这是 iPhone 吗？", "这是 iPhone 15 Pro Max。")]), language="zh"),
         replace(
             presence,
             polarity="yes",

@@ -9,12 +9,13 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vistune.errors import VistuneError
 from vistune.hashing import keyed
-from vistune.sources import load, read_benchmark
+from vistune.sources import Benchmark, load, read_benchmark
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBERS = {word: str(n) for n, word in enumerate(WORDS)}
@@ -32,8 +33,7 @@ class Docs(list[dict[str, Any]]):
 def docs(benchmark: str, sources: str, seed: int, limit: int | None = None, **_: Any) -> dict[str, Docs]:
     """The benchmark's questions about at most `limit` images. Which images is a keyed choice of their digests, so
     benchmarks over the same images keep the same ones."""
-    root = Path(sources)
-    known = {b.name: b for b in load(root)[1]}
+    root, known = Path(sources), _benchmarks(sources)
     if benchmark not in known:
         raise VistuneError(
             f"the evaluation suite needs the benchmark {benchmark!r}; the sources hold {', '.join(known) or 'none'}. "
@@ -50,6 +50,11 @@ def docs(benchmark: str, sources: str, seed: int, limit: int | None = None, **_:
             row = asdict(item) | {"choices": list(item.choices), "gold": item.choices.index(item.answer)}
             rows.append(row | {"pool": f"{item.concepts} images in {Path(item.image.path).parent.as_posix()}"})
     return {"test": Docs(rows, len(items))}
+
+
+@cache
+def _benchmarks(sources: str) -> dict[str, Benchmark]:
+    return {b.name: b for b in load(Path(sources))[1]}
 
 
 def generated_docs(generated_images: int, **arguments: Any) -> dict[str, Docs]:

@@ -38,7 +38,8 @@ def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Conte
     print(outcome.message(), flush=True)
     facts = outcome.facts() | {"lineage": evidence.lineage, "runs": evidence.runs}
     write_json(output / "promotion.json", facts)
-    return {"counts": {}, "metrics": {"champion": float(outcome.is_champion)}, "details": facts}
+    counts = {"version": int(outcome.version)} if outcome.version else {}
+    return {"counts": counts, "metrics": {"champion": float(outcome.is_champion)}, "details": facts}
 
 
 def rollback(name: str, home: Path | None = None) -> str:

@@ -23,8 +23,12 @@ USE = (
 
 CREDITS = 20  # attributions in the card
 
+PACKAGED = {"package:efficientnet-lite0": "Apache-2.0", "package:smollm2-135m-instruct": "Apache-2.0"}
+"""Licences of the weights that come as pip packages; others are stated where they come from."""
+
 LOADING = """```python
 import mlflow, pandas as pd
+mlflow.set_tracking_uri("sqlite:///mlflow.db")  # from the repository; or your server
 model = mlflow.pyfunc.load_model("models:/{name}@challenger")  # or @champion
 model.predict(pd.DataFrame({{"image": ["scene.png"], "question": ["What is in the picture?"]}}))
 ```
@@ -64,7 +68,7 @@ def verdict_text(evidence: Evidence) -> str:
     meaning = {
         "pass": "the target improved, with its interval above zero, and nothing protected got worse",
         "fail": "the evidence speaks against promoting this model",
-        "inconclusive": "the evidence does not decide; more held-out images would",
+        "inconclusive": "the evidence does not decide it either way",
     }[evidence.verdict]
     lines = [f"**{evidence.verdict}**: {meaning}."] + [f"- {plain(reason)}" for reason in evidence.reasons]
     return "\n".join(lines)
@@ -99,12 +103,13 @@ def scores_text(scorecard: Mapping[str, Any]) -> str:
 
 def data_text(statement: str, sources: Mapping[str, Any], release: Mapping[str, Any]) -> str:
     names = [d["name"] for d in sources["datasets"]]
+    learned = [d["name"] for d in sources["datasets"] if d.get("split", "train") == "train"]
     if not statement:
         demo = bool(names) and all(n.startswith("demo-") for n in names)
         statement = DEMO if demo else "Images and annotations of the data sets below."
     size = f"{release['samples']:,} samples about {release['images']:,} images: release `{release['digest']}`."
     held = [b["name"] for b in sources.get("benchmarks", [])]
-    lines = [statement, size, f"Learned from: {listed(names)}.", f"Held out for measuring: {listed(held)}."]
+    lines = [statement, size, f"Learned from: {listed(learned)}.", f"Held out for measuring: {listed(held)}."]
     return "\n\n".join(lines)
 
 
@@ -121,9 +126,10 @@ def licences_text(release: Path, sources: Mapping[str, Any], evidence: Evidence)
     for licence in sorted({b.get("licence", "") for b in sources.get("benchmarks", [])}):
         names = [b["name"] for b in sources["benchmarks"] if b.get("licence", "") == licence]
         lines.append(f"Benchmarks under {plain(licence) or 'no stated licence'}: {listed(names)}.")
-    base = evidence.lineage.get("base.models", "")
-    if base:
-        lines.append(f"Started from {plain(base)}; their licences apply to this model too.")
+    weights = [w for w in evidence.lineage.get("base.models", "").split(", ") if w]
+    if weights:
+        named = [f"{plain(w)} ({PACKAGED.get(w, 'under its own licence')})" for w in weights]
+        lines.append(f"Started from {' and '.join(named)}.")
     return "\n\n".join(lines)
 
 

@@ -167,9 +167,9 @@ def model_digest(folder: Path) -> str:
 
 
 def base_models(tune: Receipt) -> str:
-    """The weights that tuning started from (family, vision, language), as the stage says; empty when it does not."""
+    """The weights that tuning started from (vision, language), as the stage says; empty when it does not."""
     named = tune.summary.get("details", {}).get("base") or {}
-    return ", ".join(str(named[k]) for k in ("family", "vision", "language") if named.get(k))
+    return ", ".join(str(named[k]) for k in ("vision", "language") if named.get(k))
 
 
 def _refused(problem: str) -> VistuneError:

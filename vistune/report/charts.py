@@ -90,9 +90,9 @@ def path(points: Sequence[Point], x: Scale, y: Scale) -> str:
 
 
 def line_chart(raw: Sequence[Point], dots: Sequence[Point] = ()) -> dict:
-    """A chart of one measured curve: the raw line, its running mean, and separate dots (validation).
+    """A chart of one measured curve over steps: the raw line, its running mean, and separate dots (validation).
 
-    Values must be finite. y starts at 0, since a loss has a meaning there.
+    Values must be finite. y starts at 0, since a loss has a meaning there; x ticks are whole steps.
     """
     ys = sorted(y for _, y in [*raw, *dots])
     top = ys[min(len(ys) - 1, math.ceil(0.995 * len(ys)))]  # one outlier must not flatten the rest
@@ -103,6 +103,6 @@ def line_chart(raw: Sequence[Point], dots: Sequence[Point] = ()) -> dict:
         "raw": path(thin(raw), x, y),
         "mean": path(thin(smooth(raw, max(3, len(raw) // 25))), x, y),
         "dots": [{"x": x(px), "y": round(100 - y(py), 2), "text": f"{py:.3f}"} for px, py in dots],
-        "x_ticks": x.ticks([t for t in x_ticks if x.low <= t <= x.high]),
+        "x_ticks": x.ticks([t for t in x_ticks if x.low <= t <= x.high and t == round(t)]),
         "y_ticks": [{**t, "at": round(100 - t["at"], 2)} for t in y.ticks(y_ticks)],
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from vistune.errors import VistuneError
 from vistune.hashing import keyed, shuffled
-from vistune.records import Sample, sample_from_row
+from vistune.records import Region, Sample, sample_from_row
 from vistune.report.pictures import boxes, thumbnail
 
 INSTRUCTIONS = 3
@@ -88,7 +88,11 @@ def choose_dialogues(rows: Sequence[Mapping[str, Any]], count: int, seed: int) -
 
 
 def sheet(release: Path, groups: Sequence[Sequence[str]], samples: Mapping[str, Sample]) -> list[dict[str, Any]]:
-    """Cards of images with their boxes and instructions."""
+    """Cards of images with the instructions of each group, and the boxes of all `samples` about the image."""
+    regions: dict[str, list[Region]] = {}
+    for sample in samples.values():
+        for region in sample.regions:
+            regions.setdefault(sample.images[region.image].sha256, []).append(region)
     cards = []
     for group in groups:
         members = [samples[i] for i in group]
@@ -97,7 +101,7 @@ def sheet(release: Path, groups: Sequence[Sequence[str]], samples: Mapping[str, 
             {
                 **thumbnail(release, image),
                 "name": members[0].lineage.annotated_image,
-                "boxes": boxes(image, (r for s in members for r in s.regions if r.image == 0)),
+                "boxes": boxes(image, regions.get(image.sha256, [])),
                 "instructions": [
                     {"task": s.task, "language": s.language, "instruction": question(s), "response": s.response}
                     for s in members

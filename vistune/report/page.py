@@ -45,7 +45,10 @@ def gather(params: Params, folders: Mapping[str, Path], seed: int) -> dict[str, 
     rows = examples.index(release)
     groups = examples.choose_sheet(rows, params.images, seed)
     spoken = examples.choose_dialogues(rows, params.dialogues, seed)
-    samples = examples.fetch(release, [i for group in groups for i in group] + spoken)
+    chosen = {i for group in groups for i in group}
+    pictures = {row["image"] for row in rows if row["id"] in chosen}
+    about = [row["id"] for row in rows if row["image"] in pictures]  # their boxes are drawn too
+    samples = examples.fetch(release, [*about, *spoken])
     return {
         "version": vistune.__version__,
         "header": sections.header(promotion, verdict, receipts, read_json(release / "release.json")),

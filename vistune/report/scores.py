@@ -38,7 +38,7 @@ def scorecard(card: Row, verdict: Row) -> dict[str, Any]:
             rows.insert(0, {**benchmark(group, "all of them"), "whole": True})
         blocks.append({"title": group["name"], "rows": rows})
     left = [benchmark(b, n) for n, b in by_name.items() if n not in seen]
-    blocks.append({"title": "Others" if groups else "Benchmarks", "rows": left})
+    blocks.append({"title": "Other benchmarks" if groups else "Benchmarks", "rows": left})
     free = [{**b, "scores": b["exact_match"], "majority": None} for b in by_name.values() if b.get("exact_match")]
     blocks.append({"title": "Free answers, exact match", "rows": [benchmark(b, b["name"]) for b in free]})
     confidence = number(card.get("options", {}).get("confidence")) or 0.95
@@ -84,8 +84,8 @@ def decisive(checks: Sequence[Row]) -> dict[str, Any] | None:
     if not checks:
         return None
     ends = [number(c["estimate"][k]) for c in checks if c.get("estimate") for k in ("low", "high", "mean")]
-    known = [100 * e for e in ends if e is not None] + [0.0]
-    ticks = nice_ticks(min(known), max(known), 6)
+    known = [100 * e for e in ends if e is not None]
+    ticks = nice_ticks(min(0.0, *known), max(0.0, *known), 6) if known else [0.0, 1.0]
     scale = Scale(ticks[0], ticks[-1])
     rows = []
     for check in checks:
@@ -113,7 +113,8 @@ def decisive(checks: Sequence[Row]) -> dict[str, Any] | None:
                 ],
             }
         )
-    return {"rows": rows, "ticks": [{**t, "zero": v == 0} for v, t in zip(ticks, scale.ticks(ticks), strict=True)]}
+    drawn = [{**t, "zero": v == 0} for v, t in zip(ticks, scale.ticks(ticks), strict=True)]
+    return {"rows": rows, "ticks": drawn if known else []}
 
 
 def mark(score: Row, scale: Scale) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def header(promotion: Row, verdict: Row, receipts: Mapping[str, Receipt], releas
     version = promotion.get("version", "")
     event = promotion.get("event") or {}
     code = promotion.get("lineage", {})
-    when = str(event.get("when", "")).replace("T", " ").rstrip("Z")
+    when = moment(event)
     facts = [
         ("Model", promotion.get("model_uri") or "not registered"),
         ("Decided", f"{when} UTC by {event.get('who')}" if when else ""),
@@ -146,7 +146,7 @@ def promotion(facts: Row) -> dict[str, Any]:
         "champion": facts.get("champion", ""),
         "previous": facts.get("previous", ""),
         "who": event.get("who", ""),
-        "when": event.get("when", ""),
+        "when": moment(event),
         "reasons": list(facts.get("reasons", [])),
     }
 
@@ -199,6 +199,15 @@ def commit(ids: Row) -> str:
     """
     sha = str(ids.get("git.sha", ""))
     return short(sha) + (" with uncommitted changes" if sha and ids.get("git.dirty") == "true" else "")
+
+
+def moment(event: Row) -> str:
+    """When a logged event was, in UTC, as a reader writes it.
+
+    >>> moment({"when": "2026-11-22T19:40:12Z"})
+    '2026-11-22 19:40:12'
+    """
+    return str(event.get("when", "")).replace("T", " ").rstrip("Z")
 
 
 def short(digest: str) -> str:

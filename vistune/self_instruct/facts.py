@@ -85,15 +85,16 @@ class Facts:
         return tuple(sorted(self.image.things, key=lambda o: (-area(o.box), o.category.label, o.id)))
 
     @cached_property
+    def tally(self) -> dict[str, int]:
+        """Number of objects of each label that has no crowd, in the order of `things`."""
+        return Counter(o.category.label for o in self.things if o.category.label not in self.crowds)
+
+    @cached_property
     def counts(self) -> dict[str, int]:
-        """Number of each countable label, in the order of `things`. A label that also has a crowd, or that covers
-        another one in the image ("cat" beside "black cat"), is left out: its number is not plain."""
-        plain = Counter(o.category.label for o in self.things)
-        return {
-            label: n
-            for label, n in plain.items()
-            if label not in self.crowds and not any(o != label and related(label, o) for o in self.labels)
-        }
+        """The part of `tally` that answers "how many": without a label that covers another one in the image ("cat"
+        beside "black cat")."""
+        covers = {label for label in self.tally for other in self.labels if other != label and related(label, other)}
+        return {label: n for label, n in self.tally.items() if label not in covers}
 
     @cached_property
     def crowds(self) -> frozenset[str]:
@@ -103,11 +104,6 @@ class Facts:
     def singles(self) -> tuple[Annotation, ...]:
         """Objects that "the cat" names without doubt, largest first."""
         return tuple(o for o in self.things if self.counts.get(o.category.label) == 1)
-
-    @cached_property
-    def complete(self) -> bool:
-        """Whether `counts` lists everything countable in the image."""
-        return sum(self.counts.values()) == len(self.things) and not self.crowds
 
     @cached_property
     def background(self) -> str:

@@ -19,7 +19,7 @@ def negative(s: Speaker) -> list[Pair]:
     gone = absentees(s.facts, s.seed)
     found = []
     for form, label in zip(s.order((_nonexistent, _beside), "forms"), gone, strict=False):
-        if s.facts.counts:
+        if s.facts.tally:
             found.append(form(s, label))
     about = [pair for name in s.order(FALSEHOODS, "about") if (pair := FALSEHOODS[name](s))]
     return s.order(found + about[:MAX_ABOUT_PRESENT], "order")

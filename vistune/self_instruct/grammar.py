@@ -14,7 +14,7 @@ from vistune.self_instruct.facts import SIDES, Facts
 from vistune.self_instruct.falsehoods import negative
 from vistune.self_instruct.prompts import absentees
 from vistune.self_instruct.reasoning import reasoning
-from vistune.self_instruct.speech import Pair, Speaker, families, family, phrases, plain_group
+from vistune.self_instruct.speech import MAX_LISTED, Pair, Speaker, families, family, phrases, plain_group
 
 MAX_COUNT = 12
 MIN_DESCRIPTION = 8
@@ -46,7 +46,7 @@ def conversation(s: Speaker) -> list[Pair]:
 
 
 def _listing(s: Speaker) -> list[Pair]:
-    if not s.facts.counts:
+    if not s.facts.tally:
         return []
     if s.facts.background and s.chance("listing") < 0.4:
         return [s.turn("listing_background", **s.inventory(), **s.background())]
@@ -82,10 +82,14 @@ def _count(s: Speaker) -> list[Pair]:
 
 def _total(s: Speaker) -> list[Pair]:
     total = len(s.facts.things)
-    plain = all(n == 1 or english.is_counted(k) for k, n in s.facts.counts.items())
-    if not (s.facts.complete and plain and 2 <= total <= MAX_COUNT and len(s.facts.counts) <= 8):
+    if not _countable(s) or not 2 <= total <= MAX_COUNT or len(s.facts.tally) > MAX_LISTED:
         return []
     return [s.turn("total", n=english.number(total), **s.inventory())]
+
+
+def _countable(s: Speaker) -> bool:
+    """Whether the list of all things says as many as there are."""
+    return not s.facts.crowds and all(n == 1 or english.is_counted(k) for k, n in s.facts.tally.items())
 
 
 def _superlative(s: Speaker) -> list[Pair]:
@@ -135,7 +139,7 @@ def _kinds(s: Speaker) -> list[Pair]:
     present: dict[str, list[str]] = {}
     for o in s.facts.things:
         kind = family(o.category.label, o.category.group)
-        if kind and o.category.label in s.facts.counts and o.category.label not in present.get(kind.many, []):
+        if kind and o.category.label in s.facts.tally and o.category.label not in present.get(kind.many, []):
             present.setdefault(kind.many, []).append(o.category.label)
     known = {plain_group(c.group) for c in image.vocabulary}
     closed = {kind.many: kind for group, (kind, _) in families().items() if kind.closed and group in known}
@@ -178,13 +182,12 @@ CONVERSATION: dict[str, Callable[[Speaker], list[Pair]]] = {
 
 def detail(s: Speaker) -> list[Pair]:
     """One paragraph: the whole, then object by object from left to right, then how two of them lie, then sizes."""
-    if not s.facts.counts:
+    if not s.facts.tally:
         return []
     inventory = s.inventory()
     total = len(s.facts.things)
     if s.facts.background:
-        plain = all(n == 1 or english.is_counted(k) for k, n in s.facts.counts.items())
-        forms = phrases()["detail"]["overview" if s.facts.complete and plain and total > 1 else "overview_few"]
+        forms = phrases()["detail"]["overview" if _countable(s) and 1 < total <= MAX_COUNT else "overview_few"]
         slots = {**inventory, **s.background(), "n": english.number(total)}
         said = [s.fill(s.one(s.usable(forms), "overview"), slots)]
     else:

@@ -20,13 +20,13 @@ def reasoning(s: Speaker) -> list[Pair]:
 def members(s: Speaker) -> dict[str, Family | None]:
     """The family of each plain label, largest object first."""
     groups = {o.category.label: o.category.group for o in s.facts.things}
-    return {label: family(label, groups[label]) for label in s.facts.counts}
+    return {label: family(label, groups[label]) for label in s.facts.tally}
 
 
 def _common(s: Speaker) -> Pair | None:
     kinds = members(s)
     shared = set(kinds.values())
-    if len(kinds) < 2 or len(shared) != 1 or None in shared or not s.facts.complete:
+    if len(kinds) < 2 or len(shared) != 1 or None in shared or s.facts.crowds:
         return None
     (kind,) = shared
     return s.turn("common", many=kind.many, **s.inventory())  # type: ignore[union-attr]
@@ -35,12 +35,12 @@ def _common(s: Speaker) -> Pair | None:
 def _odd(s: Speaker) -> Pair | None:
     """All but one object are of one family, and that one is plainly of another."""
     kinds = members(s)
-    if not s.facts.complete or not 3 <= len(kinds) <= 6 or None in kinds.values():
+    if s.facts.crowds or not 3 <= len(kinds) <= 6 or None in kinds.values():
         return None
     for label, kind in kinds.items():
         rest = [other for other in kinds if other != label]
         others = {kinds[other] for other in rest}
-        if s.facts.counts[label] == 1 and len(others) == 1 and kind not in others:
+        if s.facts.counts.get(label) == 1 and len(others) == 1 and kind not in others:
             (common,) = others
             thing = next(o for o in s.facts.singles if o.category.label == label)
             assert kind is not None and common is not None
@@ -111,10 +111,10 @@ def _mirror(s: Speaker) -> Pair | None:
 
 def _remove(s: Speaker) -> Pair | None:
     """What is left when one object goes."""
-    if not s.facts.complete or not s.facts.singles or not 2 <= len(s.facts.counts) <= 6:
+    if s.facts.crowds or not s.facts.singles or not 2 <= len(s.facts.tally) <= 6:
         return None
     thing = s.one(s.facts.singles, "remove")
-    rest = [label for label in s.facts.counts if label != thing.category.label]
+    rest = [label for label in s.facts.tally if label != thing.category.label]
     return s.turn("remove", **s.thing(thing), **s.inventory(rest))
 
 
@@ -127,7 +127,7 @@ def _need(s: Speaker) -> Pair | None:
     kind, question, use = s.one(fit, "need")
     labels = [label for label, own in kinds.items() if own == kind]
     first = labels[0]
-    alone = len(labels) == 1 and s.facts.counts[first] == 1 and not english.is_plural(first)
+    alone = len(labels) == 1 and s.facts.tally[first] == 1 and not english.is_plural(first)
     named = s.definite(labels)
     slots = {"the_list": named, "the_list_upper": english.sentence(named), "it": "it" if alone else "them"}
     return s.turn("need", need=question, use=s.fill(use, slots))

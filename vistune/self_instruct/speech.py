@@ -145,17 +145,17 @@ class Speaker:
 
     def inventory(self, labels: Iterable[str] | None = None) -> Slots:
         """Slots with the list of all things (or of those with `labels`), each with its number."""
-        counts = {k: n for k, n in self.facts.counts.items() if labels is None or k in labels}
+        counts = {k: n for k, n in self.facts.tally.items() if labels is None or k in labels}
         shown = self.order(list(counts)[:MAX_LISTED], "inventory")
         parts = [english.several(k, counts[k]) for k in shown]
-        if len(shown) < len(counts) or (labels is None and not self.facts.complete):
+        if len(shown) < len(counts) or (labels is None and self.facts.crowds):
             parts.append("other things")
         first = shown[0] if shown else ""
         return {"list": english.join(parts), "be_list": english.be(first, counts.get(first, 1)) if first else "are"}
 
     def definite(self, labels: Iterable[str]) -> str:
         """ "the cat and the two dogs" """
-        counts = self.facts.counts
+        counts = self.facts.tally
         parts = []
         for label in self.order(labels, "definite"):
             n = counts[label]

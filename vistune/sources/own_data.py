@@ -22,7 +22,7 @@ ROOT = Path("/")
 
 
 def collect(datasets: tuple[Dataset, ...], benchmarks: tuple[Benchmark, ...], output: Path) -> Manifest:
-    """Links every file into `output/<name>/` and returns the list with paths relative to `output`.
+    """Links every file into `output/own/<name>/` and returns the list with paths relative to `output`.
 
     Only images that an annotation file names are taken. An image that does not exist, or whose name leaves the
     image folder, is left out here and rejected with its reason whenever the data set is read.
@@ -105,18 +105,20 @@ class _Folder:
         """Links one file (relative to `ROOT`) and returns its path relative to the output."""
         if not path:
             return ""
-        relative = f"{self.name}/annotations/{self.files}/{Path(path).name}"
+        relative = f"own/{self.name}/annotations/{self.files}/{Path(path).name}"
         self.files += 1
         _link(ROOT / path, self.output / relative)
         return relative
 
     def place_images(self, folder: str, names: list[str]) -> str:
+        """Links the images of these names and returns their folder relative to the output."""
+        relative = f"own/{self.name}/images"
+        (self.output / relative).mkdir(parents=True, exist_ok=True)
         for name in track(names, f"collect {self.name}"[:14], unit="images"):
             found = _image(ROOT / folder, name)
             if found is not None:
-                _link(found, self.output / self.name / "images" / name)
-        (self.output / self.name / "images").mkdir(parents=True, exist_ok=True)
-        return f"{self.name}/images"
+                _link(found, self.output / relative / name)
+        return relative
 
 
 def _link(source: Path, target: Path) -> None:

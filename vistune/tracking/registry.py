@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,20 +67,18 @@ def log_vlm(
 def serve(model: Any) -> None:
     """Names the model of a models-from-code file: an object with `load_context(context)` and
     `predict(context, model_input, params)`."""
+    import pandas as pd
     from mlflow.models import set_model
     from mlflow.pyfunc import PythonModel
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it asks for type hints; the signature says what goes in
+    def load_context(self: Any, context: Any) -> None:
+        model.load_context(context)
 
-        class Served(PythonModel):
-            def load_context(self, context):
-                model.load_context(context)
+    def predict(self: Any, context: Any, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
+        return model.predict(context, model_input, params)
 
-            def predict(self, context, model_input, params=None):
-                return model.predict(context, model_input, params)
-
-    set_model(Served())
+    predict.__annotations__ = {"model_input": pd.DataFrame}  # MLflow warns at any load when it is not said
+    set_model(type("Served", (PythonModel,), {"load_context": load_context, "predict": predict})())
 
 
 @contextlib.contextmanager

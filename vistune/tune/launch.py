@@ -184,11 +184,23 @@ def work(
     summary = {
         "counts": {"in": len(release_samples), "out": len(release_samples), "rejected": {}},
         "metrics": metrics,
-        "details": {"plan": summaries, "roles": roles_by_stage},
+        "details": {"plan": summaries, "roles": roles_by_stage, "base": base(params)},
     }
     if processes > 1:
         write_json(output / "summary.json", summary)
     return summary
+
+
+def base(params: Params) -> dict[str, str]:
+    """Family and weights that tuning started from."""
+    from vistune.models import family
+
+    own = family(params.family)
+    return {
+        "family": params.family,
+        "vision": params.vision or own.VISION,
+        "language": params.language or own.LANGUAGE,
+    }
 
 
 def steady(measured: dict[str, float]) -> dict[str, float]:

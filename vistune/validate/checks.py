@@ -50,8 +50,9 @@ REFUSAL = re.compile(
 BINS = 999
 """Boxes in text are integers 0-999 over the image's own width and height."""
 
-CJK_LEAST, CJK_MOST = 0.3, 0.2
-"""Share of CJK letters that a Chinese row has at least, and a row in another language at most."""
+CJK_LEAST, CJK_MOST = 0.1, 0.3
+"""Share of CJK letters that a Chinese row has at least, and a row in a language without them at most. Loose, because
+a question may quote a sign or a product."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def language_mismatch(s: Sample, rules: Rules) -> str | None:
     share = cjk_share("\n".join(m.text for m in s.messages))
     if share is None:
         return None
-    wrong = share < CJK_LEAST if s.language == "zh" else share > CJK_MOST
+    wrong = share < CJK_LEAST if s.language == "zh" else share > CJK_MOST and s.language not in ("ja", "ko")
     return f"language is {s.language}, but {share:.0%} of the letters are Chinese" if wrong else ""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from vistune.records import Reject, Sample
 from vistune.validate.text import normalise, tokens
@@ -35,37 +36,57 @@ def remove_exact(samples: Iterable[Sample], pixels: Mapping[str, str]) -> tuple[
     return kept, rejects
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a row asks and answers, as tokens."""
+
+    sample: Sample
+    asked: frozenset[str]
+    answer: list[str]
+    facts: Counter[str]
+
+
 def remove_near(
     samples: Sequence[Sample], pixels: Mapping[str, str], threshold: float, words: int
 ) -> tuple[list[Sample], list[Reject], int]:
-    """Keeps the first row by id of those whose long responses (at least `words` tokens) to one task about one picture
-    have a ROUGE-L F1 above `threshold` and state the same facts. Returns also how many rows were compared.
+    """Keeps the first row by id of those that say nearly the same in answer to one task about one picture. Returns
+    also how many rows were compared: those whose response has at least `words` tokens.
 
     A short response carries its meaning in one word, where overlap says nothing: "yes" to two questions is no
-    duplicate. Facts are the names of regions anywhere in `samples`, digits and sides: two descriptions that differ in
-    one of them are not duplicates, however much else they share.
+    duplicate. See `near` for what makes two long ones alike.
     """
-    facts = SIDES | {word for s in samples for r in s.regions for word in tokens(r.label)}
-    groups: dict[tuple[object, ...], list[tuple[Sample, list[str], Counter[str]]]] = {}
+    names = {word for s in samples for r in s.regions for word in tokens(r.label)}
+    groups: dict[tuple[object, ...], list[Said]] = {}
     for s in sorted(samples, key=lambda s: s.id):
-        said = [word for m in s.messages if m.role == "assistant" for word in tokens(m.text)]
-        if s.images and len(said) >= words:
-            stated = Counter(w for w in said if w in facts or w.isdecimal())
+        answer = [word for m in s.messages if m.role == "assistant" for word in tokens(m.text)]
+        if s.images and len(answer) >= words:
+            asked = frozenset(word for m in s.messages if m.role == "user" for word in tokens(m.text))
+            facts = Counter(w for w in answer if w in names or w in SIDES or w.isdecimal())
             key = (s.split, s.task, s.language, _pictures(s, pixels))
-            groups.setdefault(key, []).append((s, said, stated))
+            groups.setdefault(key, []).append(Said(s, asked, answer, facts))
     rejects: dict[str, Reject] = {}
     for group in groups.values():
-        for n, (s, said, stated) in enumerate(group):
-            for other, words_before, stated_before in group[:n]:
-                if other.id in rejects or stated != stated_before:
-                    continue
-                score = rouge_l(said, words_before)
-                if score > threshold:
-                    detail = f"its response has ROUGE-L {score:.2f} to that of {other.id}."
-                    rejects[s.id] = Reject("validate", s.id, "duplicate_near", detail)
+        for n, later in enumerate(group):
+            for first in group[:n]:
+                if first.sample.id not in rejects and (score := near(first, later, threshold)):
+                    detail = f"its response has ROUGE-L {score:.2f} to that of {first.sample.id}."
+                    rejects[later.sample.id] = Reject("validate", later.sample.id, "duplicate_near", detail)
                     break
     kept = [s for s in samples if s.id not in rejects]
     return kept, list(rejects.values()), sum(len(g) for g in groups.values())
+
+
+def near(a: Said, b: Said, threshold: float) -> float:
+    """The ROUGE-L F1 of two responses if it is above `threshold` and they state the same, else 0.
+
+    They do not state the same when they differ in a name (of a region anywhere in the data), a digit or a side, or
+    in a word that also tells their questions apart: "There are no frogs, but two cats" answers "How many frogs?".
+    """
+    if a.facts != b.facts:
+        return 0.0
+    score = rouge_l(a.answer, b.answer)
+    differ = set((Counter(a.answer) - Counter(b.answer)) + (Counter(b.answer) - Counter(a.answer)))
+    return score if score > threshold and not differ & (a.asked ^ b.asked) else 0.0
 
 
 def rouge_l(a: Sequence[str], b: Sequence[str]) -> float:
