@@ -72,7 +72,7 @@ def test_outside_a_repository_nothing_is_claimed(fake_stages):
     lineage.git.cache_clear()
     assert lineage.git() == ("", False)
     assert "git.sha" not in lineage.ids()
-    assert lineage.track_sources(_sources(fake_stages)).startswith("DVC does not track the sources")
+    assert tracked(fake_stages).startswith("DVC does not track the sources")
     lineage.git.cache_clear()
 
 
@@ -85,22 +85,30 @@ def test_an_image_says_which_commit_it_holds(monkeypatch):
     lineage.git.cache_clear()
 
 
-def _sources(root: Path, rows: int = 3) -> Path:
-    folder = root / "elsewhere"
-    execute("sources", Settings.parse({"seed": 3, "sources": {"rows": rows}}), {}, folder)
-    return folder
+def tracked(root: Path, rows: int = 3) -> str:
+    """Runs the sources stage somewhere else and has its output tracked."""
+    made = Settings.parse({"seed": 3, "sources": {"rows": rows}})
+    execute("sources", made, {}, root / "elsewhere")
+    return lineage.track_sources(root / "elsewhere", made)
 
 
 def test_sources_of_a_run_come_under_dvc(repository, capfd):
-    said = lineage.track_sources(_sources(repository))
+    said = tracked(repository)
     md5 = lineage.recorded_md5("sources")
     assert said == f"DVC tracks the sources: md5 {md5} (commit dvc.lock to keep it)"
     assert capfd.readouterr() == ("", "")
     lock = (repository / "dvc.lock").read_text()
-    assert lineage.track_sources(_sources(repository)) == f"DVC has the sources: md5 {md5}"
+    assert tracked(repository) == f"DVC has the sources: md5 {md5}"
     assert (repository / "dvc.lock").read_text() == lock
-    lineage.track_sources(_sources(repository, rows=5))
-    assert lineage.recorded_md5("sources") != md5
+    params = repository / "params.yaml"
+    params.write_text(params.read_text().replace("sources: {rows: 3}", "sources: {rows: 5}"))
+    assert tracked(repository, rows=5).startswith("DVC tracks the sources")
+    assert lineage.recorded_md5("sources") not in ("", md5)
+
+
+def test_dvc_lock_never_says_that_params_yaml_gave_what_an_override_gave(repository):
+    assert "not those of params.yaml" in tracked(repository, rows=5)
+    assert not (repository / "dvc.lock").exists()
 
 
 def test_repro_runs_every_stage_once(repository):

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import vistune
 from vistune.files import files_under, link_tree
-from vistune.stages import EXECUTION, receipt, repository
+from vistune.params import resolve
+from vistune.stages import EXECUTION, Settings, receipt, repository
 
 
 @cache
@@ -77,13 +78,19 @@ def recorded_md5(stage: str) -> str:
     return next((o.get("md5", "") for o in outs if o.get("path") == f"outputs/{stage}"), "")
 
 
-def track_sources(sources: Path) -> str:
+def track_sources(sources: Path, run: Settings) -> str:
     """Puts the sources of a finished run under DVC (`outputs/sources`, dvc.lock) and says in a sentence what was
-    done. `sources` is the stage's output folder; nothing is copied or hashed when DVC already has this version."""
+    done. `sources` is the stage's output folder; nothing is copied or hashed when DVC already has this version.
+
+    dvc.lock says what params.yaml gives, so the sources of a run with other parameters are left out of it.
+    """
     root = repository()
     md5 = receipt(sources).dvc_md5
     if not _git(root, "rev-parse", "--git-dir") or not (root / ".dvc").is_dir():
         return "DVC does not track the sources: this is not a git repository with DVC."
+    plain = Settings.parse(resolve(root / "params.yaml"))
+    if (plain.seed, plain.sections["sources"]) != (run.seed, run.sections["sources"]):
+        return f"DVC does not track the sources (md5 {md5}): this run's parameters are not those of params.yaml."
     target = root / "outputs" / "sources"
     if recorded_md5("sources") == md5 and (target / EXECUTION).is_file() and receipt(target).dvc_md5 == md5:
         return f"DVC has the sources: md5 {md5}"

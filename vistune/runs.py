@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from vistune.component import BEGIN
 from vistune.errors import VistuneError
 from vistune.files import link_file, read_json, write_json
-from vistune.stages import RECEIPT, STAGES, receipt, repository
+from vistune.stages import RECEIPT, STAGES, Settings, receipt, repository
 from vistune.summary import counts_line
 
 EXIT = {"pass": 0, "fail": 2, "inconclusive": 3}
@@ -176,7 +176,7 @@ def conclude(folder: Path, tree: Mapping[str, Any], stages: Mapping[str, Done], 
     report = folder / "report.html"
     report.unlink(missing_ok=True)
     link_file(Path(stages["report"].folder) / "report.html", report)
-    tracked = lineage.track_sources(Path(stages["sources"].folder))
+    tracked = lineage.track_sources(Path(stages["sources"].folder), Settings.parse(tree))
     write_json(
         folder / "run.json",
         {

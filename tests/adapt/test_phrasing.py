@@ -91,7 +91,7 @@ def test_instruction_and_format_are_crossed_and_recorded(code):
 
 def test_closed_questions_list_their_choices():
     phrases = {p.template.split("+")[1]: p for p in shipped("en")["presence"]["absent"]}
-    assert phrases["yes_no@1"].choices == ("Yes", "No")
+    assert phrases["yes_no@1"].choices == ("yes", "no")
     assert phrases["sentence@1"].choices == ()
     sides = {p.template.split("+")[1]: p for p in shipped("en")["relative_position"]["below"]}
     assert sides["word@1"].choices == ("left", "right", "above", "below")

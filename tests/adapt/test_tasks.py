@@ -194,7 +194,7 @@ def test_vqa(ask, dog_and_cats):
     found = {c.slots["question"]: (c.slots["answer"], c.kind, c.polarity, c.evidence) for c in made}
     assert found == {
         "What color is the dog?": ("brown", "short", "", ("q1",)),
-        "Is it outside?": ("No", "short", "no", ("q2",)),
+        "Is it outside?": ("no", "short", "no", ("q2",)),
     }
     assert ask("vqa", dog_and_cats, CHINESE) == ([], [])
 

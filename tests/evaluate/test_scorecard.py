@@ -59,6 +59,19 @@ def test_numbers(card: dict[str, Any]) -> None:
     assert card["groups"][0]["scores"] == which["scores"]
 
 
+def test_guessing_when_choices_change_with_the_question(answer: Callable[..., Answer]) -> None:
+    """Names that each occur once have no majority answer; yes-no questions among them do."""
+
+    def item(n: int, gold: str, choices: tuple[str, ...]) -> Answer:
+        return answer(f"b/{n:02d}", "tuned", "image", 1.0, gold=gold, scores=dict.fromkeys(choices, -1.0))
+
+    named = [item(n, f"x{n}", (f"x{n}", f"y{n}")) for n in range(20)]
+    asked = [item(n, "yes" if n % 4 else "no", ("yes", "no")) for n in range(20, 40)]
+    about = {"b": {"task": "vqa"}}
+    (entry,) = scorecard.build(Scores(named + asked), {}, about, {"tuned": ("image",)}, 0, 100, 0.95)["benchmarks"]
+    assert (entry["chance"], entry["majority"]) == (0.5, (20 * 0.5 + 20 * 0.75) / 40)
+
+
 def test_flat_metrics(card: dict[str, Any], answers: list[Answer]) -> None:
     verdict = decide(Gate(Target(("which",)), minimum_images=10), Scores(answers), seed=0, replicates=200)
     flat = scorecard.metrics(card, verdict)

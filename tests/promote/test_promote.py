@@ -15,6 +15,24 @@ from vistune.promote import registry
 from vistune.promote.journal import Journal
 
 
+@pytest.fixture(scope="module")
+def uploads() -> list[str]:
+    return []
+
+
+@pytest.fixture(autouse=True)
+def quick(uploads, monkeypatch):
+    """One upload for this file; every version points to it. test_serving.py uploads a real model."""
+    upload = tracking.log_vlm
+
+    def once(*args, **kwargs):
+        if not uploads:
+            uploads.append(upload(*args, **kwargs))
+        return uploads[0]
+
+    monkeypatch.setattr(tracking, "log_vlm", once)
+
+
 def rewire(folder: Path, inputs: dict[str, str]) -> None:
     """Changes which inputs the receipt of a stage says it read."""
     write_json(folder / "execution.json", json.loads((folder / "execution.json").read_text()) | {"inputs": inputs})

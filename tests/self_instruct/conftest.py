@@ -113,14 +113,14 @@ def context(tmp_path):
 class FakeServer:
     """An OpenAI-compatible endpoint on 127.0.0.1 that answers as told.
 
-    `truth` maps a prompt's first and last message to the reply; `misbehave(body, n)` may return an action for the n-th request
-    (from 0) with that body, else None: ("status", code, headers, json), ("reset",), ("raw", bytes), ("finish", reason,
-    text), ("text", text), ("sleep", seconds). `bodies` is what arrived, `answered` what got a full reply.
+    `truth` maps a prompt's first and last message to the reply. `misbehave(body, n)` may return an action for the n-th
+    request (from 0) with that body, else None: ("status", code, headers, json), ("reset",), ("raw", bytes),
+    ("finish", reason, text), ("text", text), ("sleep", seconds). `bodies` is what arrived, `answered` what got a reply.
     """
 
     def __init__(self):
         self.truth, self.misbehave = {}, lambda body, n: None
-        self.bodies, self.answered, self.headers = [], [], []
+        self.bodies, self.answered, self.keys = [], [], set()
         self.mutex = threading.Lock()
         outer = self
 
@@ -133,8 +133,13 @@ class FakeServer:
             def do_POST(self):
                 outer.handle(self)
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_):
+                """A killed client resets its connections."""
+
+        self.http = Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -143,7 +148,7 @@ class FakeServer:
         with self.mutex:
             n = self.bodies.count(body)
             self.bodies.append(body)
-            self.headers.append(dict(handler.headers))
+            self.keys.add(handler.headers["Authorization"])
         assert handler.path == "/v1/chat/completions"
         true = self.truth.get((body["messages"][0]["content"], body["messages"][-1]["content"]), "{}")
         kind, *rest = self.misbehave(body, n) or ("text", true)
@@ -205,3 +210,42 @@ def server(monkeypatch):
     yield fake
     fake.http.shutdown()
     fake.http.server_close()
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A sources folder of COCO files: `train` with eight images and a missing one, `held` for validation, and `plain`,
+    of which no dialogues are wanted."""
+    from PIL import Image
+
+    from vistune.sources import AnnotationFile, Dataset, Manifest, write_manifest
+
+    root = tmp_path / "sources"
+    categories = {c.label: n for n, c in enumerate(VOCABULARY, start=1)}
+    rows = [{"id": categories[c.label], "name": c.label, "supercategory": c.group} for c in VOCABULARY]
+    datasets = []
+    for name, split, dialogues, numbers in (
+        ("train", "train", True, range(9)),
+        ("held", "validation", True, range(9, 12)),
+        ("plain", "train", False, range(12, 15)),
+    ):
+        scenes = {n: random_image(n, seed=7) for n in numbers}
+        (root / name / "images").mkdir(parents=True)
+        instances = {"images": [], "annotations": [], "categories": rows, "licenses": [{"id": 1, "name": "CC0-1.0"}]}
+        captions = {"images": instances["images"], "annotations": []}
+        for n, scene in scenes.items():
+            if n != 8:
+                Image.new("RGB", (WIDTH, HEIGHT), (n, 0, 0)).save(root / name / "images" / f"{n}.png")
+            size = {"width": WIDTH, "height": HEIGHT, "license": 1}
+            instances["images"].append({"id": n, "file_name": f"{n}.png", **size})
+            captions["annotations"].append({"id": n, "image_id": n, "caption": scene.captions[0].text})
+            for i, o in enumerate(scene.things):
+                x1, y1, x2, y2 = o.box
+                row = {"id": n * 100 + i, "image_id": n, "category_id": categories[o.category.label], "iscrowd": 0}
+                instances["annotations"].append({**row, "bbox": [x1, y1, x2 - x1, y2 - y1]})
+        for kind, tree in (("instances", instances), ("captions", captions)):
+            (root / name / f"{kind}.json").write_text(json.dumps(tree))
+        files = tuple(AnnotationFile(f"coco_{k}", f"{name}/{k}.json") for k in ("instances", "captions"))
+        datasets.append(Dataset(name, split, f"{name}/images", files, dialogues=dialogues))
+    write_manifest(root, Manifest(tuple(datasets)))
+    return root

@@ -85,7 +85,7 @@ def test_well_behaved(ask, server, few):
     body = server.bodies[0]
     assert body["model"] == "fake-1" and body["temperature"] == 0.7 and body["max_tokens"] == 1024
     assert [m["role"] for m in body["messages"]][:2] == ["system", "user"]
-    assert {h["Authorization"] for h in server.headers} == {f"Bearer {KEY}"}
+    assert server.keys == {f"Bearer {KEY}"}
     lineage = next(read_samples(ask.outputs[0])).lineage
     assert lineage.teacher == "openai:fake-1" and lineage.request and lineage.prompt_sha256
 
@@ -326,6 +326,12 @@ def test_the_key_is_in_no_file(ask, server, context, few, tmp_path):
         assert KEY.encode() not in path.read_bytes()
     for reject in read_rejects(ask.outputs[-1]):
         assert KEY not in reject.detail
+
+
+def test_a_word_that_stands_for_a_key_is_left_alone(ask, server, monkeypatch):
+    monkeypatch.setenv("TEACHER_KEY", "a")  # what one tells a local server
+    assert ask()["counts"]["rejected"] == {}
+    assert server.keys == {"Bearer a"}
 
 
 def test_a_missing_key_or_model_is_an_error_before_any_work(context, tmp_path, monkeypatch):

@@ -36,6 +36,14 @@ def test_a_missing_image_takes_its_annotations_with_it_and_every_row_is_counted(
     )
 
 
+def test_a_refused_box_no_longer_proves_absence(source: Any) -> None:
+    """A cat whose box is broken is still in the picture: nobody may conclude from its absence in the rows."""
+    source.instances["annotations"][0]["bbox"] = [900, 3, 10, 12]
+    first, second, _ = source.read("coco_instances")
+    assert [c.label for c in first.vocabulary] == []
+    assert [c.label for c in second.vocabulary] == ["cat"]
+
+
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_an_image_cut_short_is_unreadable(source: Any, kind: str) -> None:
     """The header of such a file is whole: only decoding shows that the pixels are not there."""

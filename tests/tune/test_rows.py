@@ -92,7 +92,16 @@ def test_a_sample_longer_than_a_row_is_counted_with_its_length():
     made = plan(select(samples, stage()), CHAT, stage(mixture={"presence": 9}, max_tokens=200), 0)
     assert list(made.too_long) == ["vt1:0-presence-99"]
     assert made.too_long["vt1:0-presence-99"] > 500
-    assert made.describe()["rejected_too_long"] == 1
+    assert made.describe()["left_out_too_long"] == 1
+
+
+def test_a_stage_may_leave_out_long_samples():
+    samples = [*many(2), sample(0, 7, answer="a long answer " * 5)]
+    params = stage(longest=40, mixture={"presence": 9, "counting": 9}, max_tokens=2000)
+    made = plan(select(samples, params), CHAT, params, 0)
+    lengths = {s.sample: len(s.ids) for batch in made.batches for row in batch for s in row.segments}
+    assert "vt1:0-presence-7" in made.too_long and "vt1:0-presence-7" not in lengths
+    assert max(lengths.values()) <= 40
 
 
 def test_nothing_fits_is_an_error():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vistune.records import conversation
@@ -144,6 +144,7 @@ def test_a_row_is_compared_with_rows_that_stay(world):
     assert list(rejects) == ["b"]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from("abcd"), max_size=12), st.lists(st.sampled_from("abcd"), max_size=12))
 def test_rouge_l_equals_its_definition(a, b):
     """Longest common subsequence by the textbook recurrence."""

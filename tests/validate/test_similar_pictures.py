@@ -105,7 +105,7 @@ def test_flat_pictures_are_alike_only_in_colour():
     assert pairs([white, grey, black]) == [(0, 1)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(REENCODED))
 def test_reencoding_keeps_the_hash(seed, name):
     original = scene(seed)
@@ -114,7 +114,7 @@ def test_reencoding_keeps_the_hash(seed, name):
     assert thumb_difference(thumb_a[None], thumb_b[None])[0] <= DIFFERENCE
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
 def test_difference_is_symmetric_and_zero_for_itself(left, right):
     a, b = describe(scene(left))[1][None], describe(scene(right))[1][None]

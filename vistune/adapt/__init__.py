@@ -26,7 +26,7 @@ class PerImage:
     locate: int = 2
     relative_position: int = 2
     listing: int = 1
-    vqa: int = 4
+    vqa: int = 6
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,8 @@ def plot(card: Mapping[str, Any]) -> dict[str, Any]:
                 if found:
                     ends = [x(found["mean"] if found[k] is None else found[k]) for k in ("low", "mean", "high")]
                     marks.append({"x1": ends[0], "x": ends[1], "x2": ends[2], "y": y + 5 + 4 * offset, "style": style})
-            guesses = [entry[k] for k in ("chance", "majority") if entry[k] is not None]
-            lines.append({"y": y, "name": entry["name"], "marks": marks, "guess": x(max(guesses)) if guesses else None})
+            guess = None if entry["majority"] is None else x(entry["majority"])
+            lines.append({"y": y, "name": entry["name"], "marks": marks, "guess": guess})
             y += ROW
     ticks = [{"x": x(t / 100), "text": f"{t} %"} for t in range(0, 101, 20)]
     return {

@@ -6,6 +6,7 @@ Numbers are shares in [0, 1]; the page shows them in percent.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,8 @@ from vistune.evaluate.answers import Column, Metric, Scores
 from vistune.evaluate.statistics import detectable, estimate, majority
 
 SCHEMA_VERSION = 1
+
+SHARED_CHOICES = 10
 
 PRIMARY = "accuracy: the choice with the highest mean log-probability per token (end of turn included) is the gold one"
 
@@ -66,12 +69,22 @@ def _entry(
 
 
 def _guessing(scores: Scores, names: Sequence[str]) -> dict[str, Any]:
-    """What needs no model: a random choice, and the most frequent gold answer of each benchmark. Means over items."""
-    asked = [scores.asked(name) for name in names]
-    items = [a for benchmark in asked for a in benchmark]
-    chance = math.fsum(1 / len(a.scores) for a in items) / len(items) if items else math.nan
-    right = math.fsum(majority([a.gold for a in benchmark]) * len(benchmark) for benchmark in asked if benchmark)
-    return {"chance": _finite(chance), "majority": _finite(right / len(items) if items else math.nan)}
+    """What needs neither model nor image, as means over items. chance: a random choice. majority: always the most
+    frequent gold answer of the items that offer the same choices; where choices change from item to item (fewer than
+    SHARED_CHOICES items offer them) no answer is frequent, and a random choice stands in."""
+    alike: dict[tuple[str, frozenset[str]], list[str]] = defaultdict(list)
+    for name in names:
+        for answer in scores.asked(name):
+            alike[name, frozenset(answer.scores)].append(answer.gold)
+    total = sum(map(len, alike.values()))
+    if not total:
+        return {"chance": None, "majority": None}
+    chance = math.fsum(len(gold) / len(choices) for (_, choices), gold in alike.items())
+    guessed = math.fsum(
+        len(gold) * (majority(gold) if len(gold) >= SHARED_CHOICES else 1 / len(choices))
+        for (_, choices), gold in alike.items()
+    )
+    return {"chance": chance / total, "majority": guessed / total}
 
 
 def _differences(

@@ -57,7 +57,9 @@ def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Conte
                 results = harness.run(loaded, lm, params.max_new_tokens)
                 write_json(output / "lm_eval" / f"{name}-{condition}.json", results)
                 answers += harness.collect(loaded, name, condition)
-                costs[f"{name}/{condition}"] = {**lm.cost, "seconds": round(time.monotonic() - start, 2)}
+                costs[f"{name}/{condition}"] = {k: lm.cost[k] for k in ("questions", "tokens")}
+                spent = {"seconds": time.monotonic() - start, "batches_from_log": lm.cost["batches_from_log"]}
+                context.log({f"{k}/{name}/{condition}": float(v) for k, v in spent.items()}, 0)
         del model, features
 
     write_answers(output / "answers.jsonl", answers)

@@ -140,7 +140,8 @@ class VistuneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if wanted != given:
             raise VistuneError(f"{wanted} image placeholders but {given} visual tokens in one batch.")
         if image_features is not None:
-            visual = self.connector(image_features.to(embeddings.device)).to(embeddings.dtype)
+            table = self.get_input_embeddings().weight
+            visual = self.connector(image_features.to(embeddings.device), table).to(embeddings.dtype)
             embeddings = embeddings.masked_scatter(slots[..., None], visual)
         return embeddings
 

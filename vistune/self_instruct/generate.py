@@ -80,6 +80,8 @@ def generate(
     planned = sum(len(kinds_of(image.id, params, context.seed)) for image in askable)
     asker = Asker(teacher, params, context.seed, planned)
     output.mkdir(parents=True, exist_ok=True)
+    for leftover in output.iterdir():  # of a killed run, temporary files among them
+        leftover.unlink()
     with (
         Progress(STAGE, planned, "requests") as progress,
         atomic(output / "requests.jsonl") as path,

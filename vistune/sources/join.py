@@ -11,7 +11,7 @@ from pathlib import Path
 from vistune.errors import VistuneError
 from vistune.files import inside
 from vistune.hashing import file_digest
-from vistune.records import AnnotatedImage, Annotation, ImageRef, Reject, SourceFile
+from vistune.records import AnnotatedImage, Annotation, Category, ImageRef, Reject, SourceFile
 from vistune.sources import coco, vqa
 from vistune.sources.rows import Entry, Listing, Tally
 from vistune.sources.spec import AnnotationFile, Benchmark, BenchmarkItem, Dataset
@@ -57,7 +57,7 @@ def read(
             captions=tuple(entry.captions),
             objects=objects,
             questions=tuple(entry.questions),
-            vocabulary=vocabulary,
+            vocabulary=_proven(vocabulary, entry, objects),
             files=files,
         )
 
@@ -132,6 +132,15 @@ def _boxes(entry: Entry, image: ImageRef, listing: Listing) -> tuple[Annotation,
         else:
             kept.append(replace(annotation, box=box))
     return tuple(kept)
+
+
+def _proven(vocabulary: tuple[Category, ...], entry: Entry, kept: tuple[Annotation, ...]) -> tuple[Category, ...]:
+    """The categories whose absence or number the kept objects prove: not those of an object that was refused."""
+    if len(kept) == len(entry.objects):
+        return vocabulary
+    ids = {annotation.id for annotation in kept}
+    lost = {annotation.category.label for annotation, _ in entry.objects if annotation.id not in ids}
+    return tuple(c for c in vocabulary if c.label not in lost)
 
 
 def _open(root: Path, folder: str, entry: Entry, decode: bool = True) -> tuple[ImageRef | None, str, str]:

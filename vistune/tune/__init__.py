@@ -31,6 +31,7 @@ class StageParams:
     languages: tuple[str, ...] = ("en",)
     mixture: dict[str, int] = field(default_factory=dict)  # task -> samples per image and visit; empty: one of each
     max_tokens: int = 320  # of a row: visual prefix and the samples packed behind it
+    longest: int = 0  # tokens of a sample; longer ones are left out of this stage and counted; 0: no limit
     warmup: float = 0.05  # share of the steps
     weighting: Literal["token", "sample", "square"] = "square"  # answer weight 1, 1/length, 1/sqrt(length)
     clip: float = 1.0  # global gradient norm; 0 = off

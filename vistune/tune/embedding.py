@@ -2,15 +2,15 @@
 
 A cell shows the smallest annotated region that covers its centre; background regions cover the image. Its target is
 the mean input embedding of that region's name. The loss is a softmax over the cosines with all names, so a few
-thousand boxes teach the connector the language model's own vocabulary in seconds, without running it. Measured on the
-demo corpus, caption loss through the frozen language model needs orders of magnitude more samples before the image is
-used at all.
+thousand boxes teach the connector the language model's own vocabulary in seconds, without running it. The names then
+become the connector's visual vocabulary: a cell that shows a fire engine is passed on as the very tokens that spell it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -93,7 +93,8 @@ def align(
     pools = [np.flatnonzero(~background), np.flatnonzero(background)]
 
     table = cast(Tensor, model.get_input_embeddings().weight).detach()
-    words = torch.stack([table[torch.tensor(model.chat.text(f" {n}"))].float().mean(0) for n in names])
+    tokens = [model.chat.text(f" {name}") for name in names]
+    words = torch.stack([table[torch.tensor(ids)].float().mean(0) for ids in tokens])
     words = F.normalize(words - model.connector.center, dim=-1)  # (M, D)
 
     connector = model.connector.float().train()
@@ -122,6 +123,8 @@ def align(
             record({"loss": loss.item(), "accuracy": accuracy, "lr": rate, "grad_norm": float(norm)}, step)
             progress.step(note=f"loss {loss.item():.3f} · cells named right {accuracy:.0%}")
     connector.eval()
+    connector.learn_names(words, tokens)
+    model.config.connector_config = asdict(connector.config)
     objects = torch.from_numpy(pools[0] if len(pools[0]) else pools[1])
     objects = objects[:: max(len(objects) // 20_000, 1)]
     with torch.no_grad():

@@ -47,7 +47,7 @@ class Plan:
     """batches[step] lists the rows of that step over all processes."""
 
     batches: list[list[Row]]
-    too_long: dict[str, int]  # sample id -> tokens: could not fit in a row even alone
+    too_long: dict[str, int]  # sample id -> tokens: over the stage's limit, or could not fit in a row even alone
 
     def describe(self) -> dict[str, Any]:
         rows = [row for batch in self.batches for row in batch]
@@ -64,7 +64,7 @@ class Plan:
             "answer_tokens": sum(s.answers for s in segments),
             "padding": round(1 - tokens / padded, 4) if padded else 0.0,
             "longest_row": max((row.length for row in rows), default=0),
-            "rejected_too_long": len(self.too_long),
+            "left_out_too_long": len(self.too_long),
         }
 
 
@@ -95,14 +95,18 @@ class Packer:
     def __init__(self, by_image: Mapping[str, Sequence[Sample]], chat: Chat, stage: StageParams, seed: int) -> None:
         self.by_image, self.chat, self.stage, self.seed = by_image, chat, stage, seed
         self.prefix = chat.prefix(1)
+        self.limit = stage.max_tokens - len(self.prefix)
+        if stage.longest:
+            self.limit = min(self.limit, stage.longest)
         self.too_long: dict[str, int] = {}
         self._encoded: dict[str, Segment] = {}
 
     def row(self, image: str, epoch: int) -> Row | None:
         """None when no sample of the image fits."""
+        fitting = [s for s in self.by_image[image] if len(self._segment(s).ids) <= self.limit]
         chosen: list[Segment] = []
         room = self.stage.max_tokens - len(self.prefix)
-        for sample in visit(self.by_image[image], self.stage, self.seed, epoch):
+        for sample in visit(fitting, self.stage, self.seed, epoch) if fitting else []:
             segment = self._segment(sample)
             if len(segment.ids) <= room:
                 chosen.append(segment)
@@ -114,7 +118,7 @@ class Packer:
         if sample.id not in self._encoded:
             segment = Segment(sample.id, sample.task, *self.chat.turns(sample.messages))
             self._encoded[sample.id] = segment
-            if len(self.prefix) + len(segment.ids) > self.stage.max_tokens:
+            if len(segment.ids) > self.limit:
                 self.too_long[sample.id] = len(segment.ids)
         return self._encoded[sample.id]
 
@@ -136,7 +140,7 @@ def plan(by_image: Mapping[str, Sequence[Sample]], chat: Chat, stage: StageParam
         if not rows:
             raise VistuneError(
                 f"training stage {stage.name}: every sample is longer than a row ({stage.max_tokens} tokens with "
-                f"{len(packer.prefix)} of visual prefix). Raise max_tokens in tune.stages."
+                f"{len(packer.prefix)} of visual prefix, longest {stage.longest}). Raise them in tune.stages."
             )
         short = -len(rows) % stage.batch  # filled from the front, so that every step has a full batch
         rows += (rows * (short // len(rows) + 1))[:short]

@@ -9,7 +9,7 @@ from vistune.sources.demo.backgrounds import TEXTURES
 from vistune.sources.demo.scenes import Scene
 from vistune.sources.demo.words import a, plural
 
-PER_SCENE = 4
+PER_SCENE = 6
 
 SIDES = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
 
@@ -48,9 +48,10 @@ def questions(scene: Scene, seed: int) -> list[Asked]:
         asked.append(Asked(choose(SHOWN, seed, *key, "shown"), scene.objects[0].concept.name, "what is"))
     sides = [(side, scene.alone_at(side)) for side in SIDES]
     clear = [(side, placed.concept.name) for side, placed in sides if placed is not None]
-    for side, name in shuffled(clear, seed, *key, "sides")[:2]:
+    for side, name in shuffled(clear, seed, *key, "sides")[:3]:
         asked.append(Asked(choose(SIDE, seed, *key, side).format(place=SIDES[side]), name, "what is"))
-    asked.append(Asked(choose(TOTAL, seed, *key, "total"), str(len(scene.objects)), "how many"))
+    if choose((True, False), seed, *key, "ask total"):
+        asked.append(Asked(choose(TOTAL, seed, *key, "total"), str(len(scene.objects)), "how many"))
     for concept, number in counts.items():
         if number > 1:
             text = choose(NUMBER, seed, *key, "number").format(plural=plural(concept.name))
@@ -61,7 +62,12 @@ def questions(scene: Scene, seed: int) -> list[Asked]:
     if len(counts) == 2:
         one, other = shuffled(counts, seed, *key, "other")
         asked.append(Asked(choose(OTHER, seed, *key, "form").format(name=a(one.name)), other.name, "what is"))
+    if choose((True, False, False), seed, *key, "ask texture"):
+        asked.append(_texture(scene, seed, *key))
+    return shuffled(asked, seed, *key, "choice")[:PER_SCENE]
+
+
+def _texture(scene: Scene, seed: int, *key: object) -> Asked:
     texture = choose((scene.background.texture, choose(TEXTURES, seed, *key, "texture")), seed, *key, "which")
     answer = "yes" if texture == scene.background.texture else "no"
-    asked.append(Asked(choose(TEXTURE, seed, *key, "is").format(texture=texture), answer, "is the"))
-    return shuffled(asked, seed, *key, "choice")[:PER_SCENE]
+    return Asked(choose(TEXTURE, seed, *key, "is").format(texture=texture), answer, "is the")
