@@ -80,6 +80,13 @@ def test_equal_seeds_give_equal_intervals_and_order_of_items_does_not_matter_wit
     assert estimate(swapped, images, seed=7) == a
 
 
+def test_memory_is_bounded_without_changing_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, images = clustered(np.random.default_rng(8), 30, 0.3)
+    whole = estimate(values, images, seed=0, replicates=200)
+    monkeypatch.setattr("vistune.evaluate.statistics.BLOCK", 70)
+    assert estimate(values, images, seed=0, replicates=200) == whole
+
+
 def test_degenerate_input_is_not_a_number_rather_than_certain() -> None:
     one = estimate(np.array([1.0, 1.0]), ["a", "a"], seed=0)
     assert math.isnan(one.low) and math.isnan(one.error) and one.mean == 1

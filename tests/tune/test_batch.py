@@ -24,7 +24,7 @@ STAGE = StageParams(
 @pytest.fixture(scope="module")
 def setting(release):
     model = small.tiny(seed=1).eval()
-    by_image = select(store.read_samples(release), STAGE)
+    by_image = select(store.read_samples(release), STAGE, 0)
     packer = Packer(by_image, model.chat, STAGE, seed=0)
     rows = [packer.row(image, 0) for image in list(by_image)[:4]]
     features = Features(model, release, [], None)

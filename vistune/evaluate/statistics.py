@@ -7,7 +7,7 @@ per-item differences of the two sides (paired). Values are float64 (N,), cluster
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from vistune.hashing import keyed
+
+BLOCK = 4_000_000  # draws held at once
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,7 @@ def estimate(
     error = clustered_error(values, clusters)
     if len(sums) < 2 or not np.isfinite(values).all():
         return Estimate(mean, math.nan, math.nan, error, len(values), len(sums))
-    weights = _draws(len(sums), seed, replicates)
-    means = (weights @ sums) / (weights @ sizes)
+    means = np.concatenate([(w @ sums) / (w @ sizes) for w in _draws(len(sums), seed, replicates)])
     # Drawing C of C images understates the variance by (C - 1) / C; widened here, visible only in small sets.
     means = mean + (means - mean) * math.sqrt(len(sums) / (len(sums) - 1))
     tail = (1 - confidence) / 2
@@ -128,8 +129,10 @@ def _by_cluster(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[np.nd
     return np.bincount(index, weights=values), np.bincount(index).astype(np.float64)
 
 
-def _draws(clusters: int, seed: int, replicates: int) -> np.ndarray:
-    """How often each cluster is drawn in each replicate: float64 (R, C), rows sum to C."""
+def _draws(clusters: int, seed: int, replicates: int) -> Iterator[np.ndarray]:
+    """How often each cluster is drawn in each replicate: float64 (R, C), rows sum to C; in blocks of bounded size."""
     generator = np.random.Generator(np.random.PCG64(keyed(seed, "bootstrap", clusters)))
     share = np.full(clusters, 1.0 / clusters)
-    return generator.multinomial(clusters, share, size=replicates).astype(np.float64)
+    block = max(BLOCK // clusters, 1)
+    for start in range(0, replicates, block):
+        yield generator.multinomial(clusters, share, size=min(block, replicates - start)).astype(np.float64)

@@ -28,6 +28,7 @@ class StageParams:
     learning_rates: dict[str, float]  # role (vision, connector, language, head) -> peak rate; absent = frozen
     batch: int = 4  # images a step over all processes; for `embedding`, grid cells a step
     datasets: tuple[str, ...] = ()  # of the release; empty: all
+    images: int = 0  # of these data sets, drawn by keyed hash; 0: all
     languages: tuple[str, ...] = ("en",)
     mixture: dict[str, int] = field(default_factory=dict)  # task -> samples per image and visit; empty: one of each
     max_tokens: int = 320  # of a row: visual prefix and the samples packed behind it

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from vistune.files import atomic
-from vistune.hashing import digest
 from vistune.progress import Progress
 from vistune.records import ImageRef
 from vistune.store import open_image
@@ -19,13 +18,12 @@ from vistune.store import open_image
 if TYPE_CHECKING:
     from vistune.models.modeling import VistuneForConditionalGeneration
 
-SHARD = 256  # images
 BATCH = 16  # images per forward: larger batches fall out of a CPU's cache
 
 
 class Features:
-    """`features(images)` -> float32 (I, P, C). With `folder`, computes all of `images` once, in shards that are
-    whole or absent, so that a killed run continues; without, encodes on every call."""
+    """`features(images)` -> float32 (I, P, C). With `folder`, keeps each image's features in a file of its own, whole
+    or absent, so that stages share them and a killed run continues; without, encodes on every call."""
 
     def __init__(
         self,
@@ -35,39 +33,30 @@ class Features:
         folder: Path | None,
     ) -> None:
         self.model, self.root = model, root
-        self.known: dict[str, np.ndarray] = {}
-        if folder is None:
+        self.folder = folder / tower_digest(model) if folder else None
+        if self.folder is None:
             return
         unique = {image.sha256: image for image in images}
-        ordered = [unique[sha] for sha in sorted(unique)]
-        place = folder / tower_digest(model)
-        with Progress("features", len(ordered), "images") as progress:
-            for start in range(0, len(ordered), SHARD):
-                part = ordered[start : start + SHARD]
-                shard = self._shard(place, part, progress)
-                self.known.update({image.sha256: row for image, row in zip(part, shard, strict=True)})
+        missing = [unique[sha] for sha in sorted(unique) if not self._path(unique[sha]).exists()]
+        with Progress("features", len(missing), "images") as progress:
+            for start in range(0, len(missing), BATCH):
+                part = missing[start : start + BATCH]
+                for image, features in zip(part, self._encode(part).half().cpu().numpy(), strict=True):
+                    with atomic(self._path(image)) as temporary, open(temporary, "wb") as f:
+                        np.save(f, features)
+                progress.step(len(part))
 
-    def _shard(self, folder: Path, images: Sequence[ImageRef], progress: Progress) -> np.ndarray:
-        """float16 (I, P, C), computed or read."""
-        path = folder / f"{digest([i.sha256 for i in images])[:32]}.npy"
-        if not path.exists():
-            parts = []
-            for start in range(0, len(images), BATCH):
-                parts.append(self._encode(images[start : start + BATCH]).half().cpu().numpy())
-                progress.step(len(parts[-1]))
-            with atomic(path) as temporary, open(temporary, "wb") as f:
-                np.save(f, np.concatenate(parts))
-        else:
-            progress.step(len(images))
-        return np.load(path, mmap_mode="r")
+    def _path(self, image: ImageRef) -> Path:
+        assert self.folder is not None
+        return self.folder / image.sha256[:2] / f"{image.sha256}.npy"
 
     def _encode(self, images: Sequence[ImageRef]) -> Tensor:
         return self.model.encode_images([open_image(self.root, image) for image in images])
 
     def __call__(self, images: Sequence[ImageRef]) -> Tensor:
-        if not self.known:
+        if self.folder is None:
             return self._encode(images)
-        return torch.from_numpy(np.stack([self.known[i.sha256] for i in images])).float()
+        return torch.from_numpy(np.stack([np.load(self._path(image)) for image in images])).float()
 
 
 def tower_digest(model: VistuneForConditionalGeneration) -> str:

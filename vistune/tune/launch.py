@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -122,40 +123,35 @@ def work(
             cast_language(model, dtype).to(device)
         else:
             model = load_model(source, params.dtype, device)
-        by_image = select(release_samples, stage)
-        held_out = select(release_samples, stage, "validation")
+        by_image = select(release_samples, stage, seed)
         frozen = stage.learning_rates.get("vision", 0.0) == 0.0
-        images = [g[0].images[0] for g in (*by_image.values(), *list(held_out.values())[:VALIDATION_IMAGES])]
         cache = home / "features" if params.cache_features and frozen else None
+        history = History(output / "history.jsonl", stage.name, log)
+        planned, validation = None, []
+        if stage.objective == "embedding":
+            images = [group[0].images[0] for group in by_image.values()]
+        else:
+            planned = plan(by_image, model.chat, stage, seed)
+            packer = Packer(select(release_samples, stage, seed, "validation"), model.chat, stage, seed)
+            held_out = list(packer.by_image)[:VALIDATION_IMAGES]
+            validation = [row for image in held_out if (row := packer.row(image, 0)) is not None]
+            images = [row.image for row in itertools.chain(*planned.batches, validation)]
         if processes > 1 and rank > 0:
-            torch.distributed.barrier()
+            torch.distributed.barrier()  # the first process fills the cache
         features = Features(model, release, images, cache)
         if processes > 1 and rank == 0:
             torch.distributed.barrier()
-        history = History(output / "history.jsonl", stage.name, log)
-        if stage.objective == "embedding":
+        if planned is None:
             engines.groups(model, stage)
             history.forget(0)
             summary = align(model, features, by_image, stage, seed, history.record if rank == 0 else _ignore)
             state, measured = model.state_dict(), {"cell_accuracy": summary["cell_accuracy"]}
         else:
-            planned = plan(by_image, model.chat, stage, seed)
             summary = planned.describe()
-            packer = Packer(held_out, model.chat, stage, seed)
-            validation = [r for image in list(held_out)[:VALIDATION_IMAGES] if (r := packer.row(image, 0)) is not None]
             engine = engines.build(model, stage, params, root)
             folder = output / "checkpoints" / stage.name
-            measured = train(
-                engine,
-                features,
-                planned,
-                stage,
-                seed,
-                folder,
-                history.record,
-                history.forget if rank == 0 else _ignore,
-                validation,
-            )
+            forget = history.forget if rank == 0 else _ignore
+            measured = train(engine, features, planned, stage, seed, folder, history.record, forget, validation)
             state = engine.state_dict()
         counts = role_table(model, stage)
         if rank == 0:

@@ -68,7 +68,7 @@ class Plan:
         }
 
 
-def select(samples: Iterable[Sample], stage: StageParams, split: str = "train") -> dict[str, list[Sample]]:
+def select(samples: Iterable[Sample], stage: StageParams, seed: int, split: str = "train") -> dict[str, list[Sample]]:
     """The stage's samples by image digest. Raises VistuneError when nothing is left to train on."""
     tasks = {"caption"} if stage.objective != "instruct" else set(stage.mixture)
     by_image: dict[str, list[Sample]] = defaultdict(list)
@@ -86,7 +86,8 @@ def select(samples: Iterable[Sample], stage: StageParams, split: str = "train") 
             f"training stage {stage.name} finds no samples: split {split}, datasets {list(stage.datasets) or 'all'}, "
             f"tasks {sorted(tasks) or 'all'}, languages {list(stage.languages)}. Check tune.stages against the release."
         )
-    return {image: sorted(group, key=lambda s: s.id) for image, group in sorted(by_image.items())}
+    chosen = sorted(by_image, key=lambda image: keyed(seed, stage.name, "images", image))[: stage.images or None]
+    return {image: sorted(by_image[image], key=lambda s: s.id) for image in sorted(chosen)}
 
 
 class Packer:
