@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from vistune.errors import VistuneError
 from vistune.files import read_json
 from vistune.params import override, read_tree
+from vistune.params import resolve as read_params
 from vistune.stages import STAGES, Receipt, Settings, execute, repository
 from vistune.summary import counts_line
 
@@ -51,7 +52,7 @@ def resolve(params: str, overrides: str, seed: int, model_name: str) -> list[str
     one a line. seed: below 0 keeps the file's. model_name: empty keeps the file's.
     """
     with _spoken("parameters"):
-        tree = read_tree(params or (repository() / "params.yaml").read_text(encoding="utf-8"), "params")
+        tree = read_tree(params, "params") if params else read_params(repository() / "params.yaml")
         for line in overrides.splitlines():
             if line.strip():
                 override(tree, line.strip())
@@ -70,7 +71,8 @@ def literal(tree: Mapping[str, Any]) -> str:
     >>> print(literal({"tune": {"language": "/usr/lib/python3/model"}}))
     {"tune": {"language": "/usr/lib/python\\u0033/model"}}
     """
-    return json.dumps(tree, sort_keys=True).replace("python3", "python\\u0033").replace("{{$", "{{\\u0024")
+    text = json.dumps(tree, sort_keys=True, default=str)
+    return text.replace("python3", "python\\u0033").replace("{{$", "{{\\u0024")
 
 
 def step(

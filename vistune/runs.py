@@ -189,8 +189,8 @@ def conclude(folder: Path, tree: Mapping[str, Any], stages: Mapping[str, Done], 
         },
     )
     lines = [table(stages), "", f"verdict  {verdict}"]
-    if promotion.get("version"):
-        lines.append(f"model    models:/{promotion['name']}/{promotion['version']}")
+    if promotion.get("model_uri"):
+        lines.append(f"model    {promotion['model_uri']} (version {promotion['version']})")
     lines.append(f"report   {_short(report)}")
     if mlflow_run:
         lines.append(f"MLflow   run {mlflow_run} in {tracking.redact_text(tracking.uri())} (make ui)")

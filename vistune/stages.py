@@ -222,7 +222,11 @@ def execute(stage: str, settings: Settings, inputs: Mapping[str, Path], output: 
     store.mkdir(parents=True, exist_ok=True)
     final, partial = store / key, store / f"{key}.partial"
     with open(store / f"{key}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{stage}: another process is at it with the same inputs; waiting for its result", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         done = _finished(final) if spec.cached else None
         if done is None:
             if final.exists():

@@ -38,7 +38,7 @@ def run(params, inputs, output, context):
     (output / "rows.txt").write_text("".join(f"{NAME} {context.seed} {i}\n" for i in range(params.rows)))
     (output / "scorecard.html").write_text("<h1>scores</h1>")
     (output / "report.html").write_text("<h1>report</h1>")
-    promotion = {"verdict": params.verdict, "name": params.name, "version": "1"}
+    promotion = {"verdict": params.verdict, "model_uri": f"models:/{params.name}@challenger", "version": "1"}
     (output / "promotion.json").write_text(json.dumps(promotion))
     context.log({"loss": 0.5}, 1)
     counts = {"in": params.rows + 1, "out": params.rows, "rejected": {"spare": 1}}

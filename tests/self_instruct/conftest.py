@@ -191,15 +191,25 @@ class FakeServer:
 
     def teach(self, images, seed=0):
         """Lets the server know a true reply for every prompt about these images."""
-        from vistune.self_instruct.facts import Facts
-        from vistune.self_instruct.grammar import compose
-        from vistune.self_instruct.prompts import KINDS, load, user_message
-
         for image in images:
-            for kind in KINDS:
-                turns = [{"question": q, "answer": a} for q, a in compose(kind, Facts(image), seed)]
-                given = (load(kind).system, user_message(kind, Facts(image), seed))
-                self.truth[given] = json.dumps({"turns": turns})
+            self.truth |= lesson(image.id, seed, image)
+
+
+LESSONS = {}
+
+
+def lesson(key, seed, image):
+    from vistune.self_instruct.facts import Facts
+    from vistune.self_instruct.grammar import compose
+    from vistune.self_instruct.prompts import KINDS, load, user_message
+
+    if (key, seed) not in LESSONS:
+        facts, given = Facts(image), {}
+        for kind in KINDS:
+            turns = [{"question": q, "answer": a} for q, a in compose(kind, facts, seed)]
+            given[load(kind).system, user_message(kind, facts, seed)] = json.dumps({"turns": turns})
+        LESSONS[key, seed] = given
+    return LESSONS[key, seed]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class Conditions:
 class Params:
     suite: str = "demo"  # a file in eval/suites
     gate: str = "demo"  # a file in eval/gates
-    limit: int | None = 48  # images per benchmark, chosen by their digests; null: all
+    limit: int | None = 28  # images per benchmark, chosen by their digests; null: all
     conditions: Conditions = field(default_factory=Conditions)
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 where the processor computes in it
     batch_tokens: int = 2048  # tokens of one forward pass, padding included

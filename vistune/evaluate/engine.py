@@ -10,38 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vistune.evaluate.packing import PAD, Row, visible
 
 
-class FloatHead(nn.Linear):
-    """The output head in float32. A bfloat16 logit of size 20 moves in steps of 1/8, which ties "yes" with "no"."""
-
-    def forward(self, states: Tensor) -> Tensor:
-        return super().forward(states.float())
-
-
 def load(folder: Path, dtype: str) -> Any:
-    """The model in `folder`, on a GPU if there is one, ready to be scored: float32 head, no gradients."""
+    """The model in `folder`, on a GPU if there is one, ready to be scored: no gradients."""
     from vistune.models import load_model
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_model(folder, dtype=native_dtype(device) if dtype == "auto" else dtype, device=device)
-    head: Any = model.get_output_embeddings()
-    if head.weight.dtype != torch.float32:
-        exact = FloatHead(head.in_features, head.out_features, bias=head.bias is not None, device=device)
-        exact.load_state_dict({k: v.float() for k, v in head.state_dict().items()})
-        model.language_model.set_output_embeddings(exact)
-    return model.requires_grad_(False)
-
-
-def native_dtype(device: str) -> str:
-    """bfloat16 where the processor computes in it; elsewhere it is emulated, many times slower than float32."""
-    if device != "cpu":
-        return "bfloat16"
-    able = torch.cpu.get_capabilities()
-    return "bfloat16" if any(able.get(k) for k in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")) else "float32"
+    return load_model(folder, dtype=dtype, device=device).requires_grad_(False)
 
 
 @torch.inference_mode()

@@ -232,22 +232,39 @@ def tokenizer_with_image(folder: str) -> Any:
     return tokenizer
 
 
-def load_model(folder: Path | str, dtype: str = "auto", device: str = "cpu") -> VistuneForConditionalGeneration:
-    """The model saved in `folder`, in evaluation mode. The vision tower and the connector stay float32: they are a
-    hundredth of the work, and their rounding would be the language model's input."""
+class FloatHead(nn.Linear):
+    """The output head in float32. A bfloat16 logit of size 20 moves in steps of 1/8, which ties "yes" with "no"."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        return super().forward(states.float())
+
+
+def load_model(
+    folder: Path | str, dtype: str = "auto", device: str = "cpu", train: bool = False
+) -> VistuneForConditionalGeneration:
+    """The model saved in `folder`, in evaluation mode, its logits exact unless it is to `train`. The vision tower and
+    the connector stay float32: they are a hundredth of the work, and their rounding would be the language model's
+    input."""
     if not (Path(folder) / "config.json").is_file():
         raise VistuneError(f"{folder} holds no model (no config.json). Run `vistune tune`, or check the path.")
     model = VistuneForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return cast_language(model, precision(dtype, device)).to(device).eval().prepare(tokenizer)
+    model = cast_language(model, precision(dtype, device))
+    head = model.get_output_embeddings()
+    if not train and head.weight.dtype != torch.float32:
+        exact = FloatHead(head.in_features, head.out_features, bias=head.bias is not None)
+        exact.load_state_dict({k: v.float() for k, v in head.state_dict().items()})
+        model.language_model.set_output_embeddings(exact)
+    return model.to(device).eval().prepare(tokenizer)
 
 
 def precision(name: str, device: str = "cpu") -> torch.dtype:
-    """`auto` is bfloat16 where the hardware multiplies it (GPUs, CPUs with AVX512-BF16 or AMX), else float32: a CPU
-    without those instructions emulates bfloat16 about a hundred times slower."""
+    """`auto` is bfloat16 where the hardware multiplies it (GPUs, CPUs with AVX512-BF16, AMX or SVE), else float32:
+    a CPU without those instructions emulates bfloat16 about a hundred times slower."""
     if name != "auto":
         return getattr(torch, name)
-    fast = device != "cpu" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    able = torch.cpu.get_capabilities()
+    fast = device != "cpu" or any(able.get(k) for k in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
     return torch.bfloat16 if fast else torch.float32
 
 

@@ -122,7 +122,7 @@ def work(
             model = family(params.family).build(home, seed, dtype=dtype, **chosen)
             cast_language(model, dtype).to(device)
         else:
-            model = load_model(source, params.dtype, device)
+            model = load_model(source, params.dtype, device, train=True)
         by_image = select(release_samples, stage, seed)
         frozen = stage.learning_rates.get("vision", 0.0) == 0.0
         cache = home / "features" if params.cache_features and frozen else None
