@@ -186,6 +186,8 @@ def has(r, *slots):
     return all(r.count(w) > 0 for w in slots)
 
 
+NEEDS = {n["question"].lower() for f in phrases()["families"].values() for n in f.get("need", ())}
+
 # What must be true of a phrase with these slots.
 CHECKS = {
     "listing": lambda r, s: r.inventory(s["list"]),
@@ -219,7 +221,7 @@ CHECKS = {
     "order": lambda r, s: r.order(s),
     "mirror": lambda r, s: r.at(s["x"], s["mirrored"], mirror=True) and r.at(s["x"], s["place"]),
     "remove": lambda r, s: r.inventory(s["list"], without=[r.label(s["x"])]),
-    "need": lambda r, s: True,  # what things are for is no matter of boxes; see test_needs
+    "need": lambda r, s: s["need"] in NEEDS,  # what things are for is no matter of boxes; see test_needs
     "nonexistent": lambda r, s: not has(r, s["z"]) and r.inventory(s["list"]),
     "nonexistent_beside": lambda r, s: not has(r, s["z"]) and r.at(s["x"], s["place"]),
     "nonexistent_count": lambda r, s: not has(r, s["zs"]) and r.inventory(s["list"]),

@@ -250,7 +250,7 @@ def load_model(
     model = VistuneForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = cast_language(model, precision(dtype, device))
-    head = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()
     if not train and head.weight.dtype != torch.float32:
         exact = FloatHead(head.in_features, head.out_features, bias=head.bias is not None)
         exact.load_state_dict({k: v.float() for k, v in head.state_dict().items()})

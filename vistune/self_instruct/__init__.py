@@ -31,7 +31,7 @@ class Params:
     model: str = ""
     base_url: str = ""  # "" is the client's default (or its own OPENAI_BASE_URL)
     api_key_env: str = "OPENAI_API_KEY"  # name of the environment variable that holds the key
-    temperature: float | None = 0.7  # None: not sent, the server decides
+    temperature: float | None = 0.7  # null: not sent, the server decides
     top_p: float | None = 0.95
     max_tokens: int | None = 1024
     extra: dict[str, Any] = field(default_factory=dict)  # further fields of the request body, e.g. response_format

@@ -60,6 +60,9 @@ SIDES = {"left": (0, 1), "right": (0, -1), "top": (1, 1), "bottom": (1, -1)}
 
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
+_NO_KIND_OF = {("dog", "hot dog"), ("cake", "fish cake"), ("horse", "carousel horse")}
+"""Names that end in another one and mean something else."""
+
 GRID = (("top left", "top", "top right"), ("left", "centre", "right"), ("bottom left", "bottom", "bottom right"))
 
 
@@ -155,10 +158,12 @@ class Facts:
 def related(general: str, special: str) -> bool:
     """Whether a `special` may be called a `general`.
 
-    >>> related("bear", "polar bear"), related("polar bear", "bear"), related("bird", "owl")
-    (True, False, True)
+    >>> related("bear", "polar bear"), related("polar bear", "bear"), related("bird", "owl"), related("dog", "hot dog")
+    (True, False, True, False)
     """
     a, b = words(general), words(special)
+    if (general.lower(), special.lower()) in _NO_KIND_OF:
+        return False
     return a == b or (len(a) < len(b) and b[-len(a) :] == a) or special.lower() in _KINDS.get(general.lower(), ())
 
 

@@ -28,7 +28,7 @@ _NUMBER = {word: n for n, word in enumerate(english.NUMBERS) if n} | {"single": 
 _DETERMINERS = {
     "a", "an", "the", "this", "that", "these", "those", "some", "any", "no", "each", "every", "another", "other",
     "my", "your", "his", "her", "its", "our", "their", "many", "several", "few", "more", "fewer", "most", "all",
-    "both", "single", "one", "of", "with", "and", "or", "nor", "like", "than", "without", ",", "&",
+    "both", "single", "one", "of", "with", "and", "or", "nor", "like", "than", "without", "what", "which", ",", "&",
 }  # fmt: skip
 _AMBIGUOUS = {
     "bank", "bat", "bear", "bow", "bowl", "book", "box", "camp", "can", "chain", "clamp", "clock", "cook", "crown",

@@ -11,8 +11,6 @@ import json
 import re
 from typing import Any
 
-VERSION = 1
-
 MAX_TURNS = 40
 
 Pair = tuple[str, str]
