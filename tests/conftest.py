@@ -28,6 +28,8 @@ OUTSIDE = (
 FAKES = Path(__file__).parent / "fake_stages"
 STAGES = ("sources", "adapt", "self_instruct", "validate", "tune", "evaluate", "promote", "report")
 
+collect_ignore = ["fake_stages"]  # a sitecustomize for the subprocesses of the pipeline tests, not for this one
+
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -33,6 +33,9 @@ GROUPS = {
 }
 
 
+OUTSIDE = {row["many"]: row["not"] for row in phrases()["families"].values()}
+
+
 class Phrasebook:
     """Reads the slots out of phrases about things of one vocabulary."""
 
@@ -51,6 +54,12 @@ class Phrasebook:
             return PLACE
         if kind in ("rel", "wrong_rel"):
             return RELATION
+        if kind == "place_n":
+            return f"(?:, {PLACE})?"
+        if kind in ("n", "m"):
+            return "|".join(NUMBERS)
+        if kind in ("rest_n", "more_n"):
+            return f"(?:{'|'.join(NUMBERS)}) {self.name}"
         if kind in ("most", "at"):
             return "leftmost|rightmost|topmost|lowest|(?:furthest|nearest) to the (?:left|right|top|bottom)"
         return r"is|are" if kind.startswith("be") else ".+?"
@@ -146,7 +155,9 @@ class Reader:
         return choose(sizes)[1] == self.label(words)
 
     def is_kind(self, many, words):
-        return self.group[self.label(words)].startswith(GROUPS[many])
+        """Whether a thing is, say, a tool: in a group of tools, and not one of those there that are none."""
+        label = self.label(words)
+        return self.group[label].startswith(GROUPS[many]) and label not in OUTSIDE[many]
 
     def order(self, s):
         labels = [s["first"], *s["then"].removeprefix("the ").split(", then the "), s["last"]]
@@ -225,7 +236,10 @@ CHECKS = {
     "nonexistent": lambda r, s: not has(r, s["z"]) and r.inventory(s["list"]),
     "nonexistent_beside": lambda r, s: not has(r, s["z"]) and r.at(s["x"], s["place"]),
     "nonexistent_count": lambda r, s: not has(r, s["zs"]) and r.inventory(s["list"]),
-    "wrong_count": lambda r, s: r.count(s["xs"]) == number(s["n"]) < number(s["wrong"]),
+    "wrong_count": lambda r, s: (
+        r.count(s["xs"]) == number(s["n"]) < number(s["wrong"])
+        and (not s["place_n"] or r.at(s["xs"], s["place_n"].removeprefix(", ")))
+    ),
     "wrong_place": lambda r, s: r.at(s["x"], s["place"]) and not r.at(s["x"], s["wrong_place"]),
     "wrong_place_why": lambda r, s: r.at(s["x"], s["place"]) and not r.at(s["x"], s["wrong_place"]),
     "wrong_relation": lambda r, s: r.lies(s["x"], s["rel"], s["y"]) and not r.lies(s["x"], s["wrong_rel"], s["y"]),

@@ -150,6 +150,8 @@ class DeepSpeedEngine:
         self.stage3 = params.zero == 3
         self.groups = groups(model, stage)
         optimizer = torch.optim.AdamW(self.groups, betas=BETAS, weight_decay=stage.weight_decay)
+        for tensor in model.parameters():  # DeepSpeed sends parameters as flat bytes
+            tensor.data = tensor.data.contiguous()
         self.engine, self.optimizer, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
         self.module = self.engine.module
 
