@@ -234,6 +234,8 @@ def execute(stage: str, settings: Settings, inputs: Mapping[str, Path], output: 
             if not spec.cached and partial.exists():
                 shutil.rmtree(partial)
             partial.mkdir(exist_ok=True)
+            for torn in partial.rglob(".*.tmp"):  # an atomic write that a kill interrupted
+                torn.unlink()
             with _tracker(stage, params, settings.seed, receipts) as tracker:
                 start = time.monotonic()
                 context = Context(settings.seed, home(), repository(), tracker.log, tracker.run_id)

@@ -150,8 +150,8 @@ class DeepSpeedEngine:
         self.stage3 = params.zero == 3
         self.groups = groups(model, stage)
         optimizer = torch.optim.AdamW(self.groups, betas=BETAS, weight_decay=stage.weight_decay)
-        for tensor in model.parameters():  # DeepSpeed sends parameters as flat bytes
-            tensor.data = tensor.data.contiguous()
+        for tensor in model.parameters():  # DeepSpeed sends parameters as bytes: row-major, in sizes of 1 as well
+            tensor.data = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor.data)
         self.engine, self.optimizer, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
         self.module = self.engine.module
 

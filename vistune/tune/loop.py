@@ -41,7 +41,7 @@ def train(
 ) -> dict[str, float]:
     """Runs the steps of `plan` that the newest checkpoint in `folder` has not. `record(metrics, step)` is called on
     the first process after every step; `forget(step)` once, when a resumed run must drop later records."""
-    rank, _ = world()
+    rank, processes = world()
     start = 0
     found = checkpoint.newest(folder)
     if found is not None:
@@ -61,7 +61,7 @@ def train(
         for step in range(start, len(plan.batches)):
             rows = plan.batches[step]
             weight = total_weight(rows, stage.weighting)
-            engine.module.train()
+            _train_mode(engine.module)
             torch.manual_seed(keyed(seed, stage.name, "dropout", step))
             batch = collate(share(rows), pad, stage.weighting)
             each = losses(engine.module, batch, features([r.image for r in share(rows)]))
@@ -69,7 +69,10 @@ def train(
             factor = cosine(step, len(plan.batches), stage.warmup)
             norm = engine.step(loss, factor)
             tokens += batch.tokens
-            metrics = {"loss": float(loss.detach()), "rate": factor, "grad_norm": norm, **by_task(batch.tasks, each)}
+            shown = loss.detach().clone()
+            if processes > 1:  # each process holds its share of the step's loss
+                torch.distributed.all_reduce(shown)
+            metrics = {"loss": float(shown), "rate": factor, "grad_norm": norm, **by_task(batch.tasks, each)}
             last = step + 1 == len(plan.batches)
             save = stage.checkpoint_every and (step + 1) % stage.checkpoint_every == 0 and not last
             if validation and (save or last):
@@ -86,6 +89,13 @@ def train(
         shutil.rmtree(folder, ignore_errors=True)
     steps = len(plan.batches) - start
     return {"tokens_per_second": tokens / spent if tokens else 0.0, "seconds_per_step": spent / max(steps, 1)}
+
+
+def _train_mode(model: torch.nn.Module) -> None:
+    """Dropout only in the parts that train: a frozen part must give what it will give when the model is used."""
+    model.train()
+    for part in model.children():
+        part.train(any(p.requires_grad for p in part.parameters()))
 
 
 def _save(engine: Any, folder: Path, step: int) -> None:
