@@ -23,9 +23,7 @@ def here(tree: dict) -> int:
     """Runs the pipeline with kfp.local, one subprocess a step, in this virtual environment."""
     start = time.monotonic()
     folder = runs.create()
-    parent = (
-        runs.Parent(folder.name, {"vistune.run": folder.name}, folder / "mlflow_run") if tracking.enabled() else None
-    )
+    parent = runs.Parent(folder.name, {"vistune.run": folder.name}) if tracking.enabled() else None
     status = "FAILED"
     metrics: dict[str, float] = {}
     tags: dict[str, str] = {}
@@ -37,11 +35,12 @@ def here(tree: dict) -> int:
         warnings.filterwarnings("ignore", message=r"You may be attemping to run a task that uses custom", module="kfp")
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "kfp"), raise_on_error=True)
         pipeline = instruction_tuning.build(None)
-        _environment(parent)
+        mlflow_run = parent.run_id() if parent else ""
+        _environment(mlflow_run)
         print(f"run {folder.name}", flush=True)
         _run(pipeline, tree, folder)
         finished = runs.collect(folder / "kfp")
-        verdict, text = runs.conclude(folder, tree, finished, parent.run_id() if parent else "")
+        verdict, text = runs.conclude(folder, tree, finished, mlflow_run)
         print(f"\n{text}\n{time.monotonic() - start:.0f} s in all", flush=True)
         status, tags = "FINISHED", {"vistune.verdict": verdict}
         metrics = {"seconds": time.monotonic() - start}
@@ -69,15 +68,14 @@ def _run(pipeline: Callable, tree: dict, folder: Path) -> None:
             ) from error
 
 
-def _environment(parent: runs.Parent | None) -> None:
+def _environment(mlflow_run: str) -> None:
     """What the steps' processes inherit."""
     os.environ["VISTUNE_ROOT"] = str(stages.repository().resolve())
     os.environ["VISTUNE_HOME"] = str(stages.home())
     os.environ["PYTHONUNBUFFERED"] = "1"  # progress appears when it happens
-    os.environ.setdefault("TQDM_MININTERVAL", "3")  # and the libraries' bars no more often than ours
     os.environ.pop("MLFLOW_RUN_ID", None)  # the parent has adopted it; a step gets a nested run
-    if parent:
-        os.environ["VISTUNE_PARENT_RUN"] = str(parent.file)
+    if mlflow_run:
+        os.environ["VISTUNE_PARENT_RUN"] = mlflow_run
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """The process that holds a run's parent MLflow run open: `python -m vistune.parent NAME TAGS_JSON`.
 
-Prints the run's id (an empty line when MLflow refuses), then waits for one JSON line {"status", "metrics", "tags"} on stdin. If stdin ends without one,
+Prints the run's id, then waits for one JSON line {"status", "metrics", "tags"} on stdin. If stdin ends without one,
 the process that started it is gone and the run is marked as killed.
 """
 
@@ -34,7 +34,6 @@ def main() -> int:
                 raise _Failed
     except VistuneError as error:
         print(f"vistune: {error}", file=sys.stderr)
-        print(flush=True)
         return 1
     except (KeyboardInterrupt, _Failed):
         return 0

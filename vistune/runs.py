@@ -32,8 +32,7 @@ NOISE = re.compile(r"^(\[KFP Executor |\d\d:\d\d:\d\d\.\d{3} - (INFO|ERROR) - )"
 """What kfp says around a step's own words. Its warnings are not noise: they are all it says of a broken condition."""
 
 WARNING = re.compile(r"^(WARNING:|\d\d:\d\d:\d\d\.\d{3} - WARNING - )")
-PROGRESS = re.compile(r"^\S.* █*·* \d[\d,]*/\d|\d%\|")
-"""Our own bars, and those of libraries."""
+PROGRESS = re.compile(r"^\S+ +█*·* \d")
 
 
 def create() -> Path:
@@ -88,25 +87,22 @@ class Console:
 
 
 class Parent:
-    """The run's parent MLflow run, held open by a process of its own. Importing mlflow takes seconds, which that
-    process spends while the first stages are already checked; and when this process dies, it marks the run as killed.
+    """The run's parent MLflow run, held open by a process of its own: importing mlflow takes seconds, during which
+    this process prepares the pipeline; and if this process dies, the other one marks the run as killed."""
 
-    `file` will hold the run's id, or an empty line when MLflow refused; steps find it under `VISTUNE_PARENT_RUN`.
-    """
-
-    def __init__(self, name: str, tags: Mapping[str, str], file: Path) -> None:
-        self.file = file
+    def __init__(self, name: str, tags: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", "vistune.parent", name, json.dumps(dict(tags))]
-        with open(file, "w") as out:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=out, text=True, start_new_session=True
-            )
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
 
     def run_id(self) -> str:
         """Waits for the run to exist. Raises VistuneError when MLflow refused (the process has said why)."""
-        from vistune.tracking import read_parent
-
-        return read_parent(self.file)
+        assert self.process.stdout is not None
+        found = self.process.stdout.readline().strip()
+        if not found:
+            raise VistuneError("MLflow could not open the run; the message above says why.")
+        return found
 
     def end(
         self, status: str, metrics: Mapping[str, float] | None = None, tags: Mapping[str, str] | None = None

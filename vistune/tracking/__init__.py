@@ -3,7 +3,7 @@
 A pipeline run is one parent run with a nested run per stage that really ran. Where the runs go:
 - a platform that already opened a run for this task (`MLFLOW_RUN_ID`, as Kubeflow Pipelines' MLflow plugin does):
   that run is adopted, written to, and left open for the platform to end;
-- else a new run under the parent that `VISTUNE_PARENT_RUN` (a run id, or a file that holds it) or the plugin's `KFP_MLFLOW_CONFIG` names;
+- else a new run under the parent that `VISTUNE_PARENT_RUN` or the plugin's `KFP_MLFLOW_CONFIG` names;
 - else a run of its own.
 `MLFLOW_TRACKING_URI` names the server; the default is `mlflow.db` in the repository with its artefacts in
 `.vistune/mlartifacts`. `VISTUNE_TRACKING=off` records nothing.
@@ -24,7 +24,7 @@ from vistune.tracking.registry import (
     set_alias,
     set_version_tag,
 )
-from vistune.tracking.runs import Tracker, enabled, log_file, parent_run, read_parent, run_exists, stage_run, uri
+from vistune.tracking.runs import Tracker, enabled, log_file, parent_run, run_exists, stage_run, uri
 from vistune.tracking.text import redact, redact_text
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "log_vlm",
     "model_folder",
     "parent_run",
-    "read_parent",
     "redact",
     "redact_text",
     "register_version",

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 FLUSH_METRICS = 200
 FLUSH_SECONDS = 5.0
 PAUSE_SECONDS = 60.0  # after a refusal
-PARENT_SECONDS = 300.0  # for the parent run to exist
 
 
 def enabled() -> bool:
@@ -138,7 +137,8 @@ def stage_run(
             tracker = Tracker(client, adopted)
             tracker.tag(tags)
         else:
-            tracker = Tracker(client, _create(client, stage, tags, _parent()))
+            parent = os.environ.get("VISTUNE_PARENT_RUN") or _platform().get("parentRunId", "")
+            tracker = Tracker(client, _create(client, stage, tags, parent))
         _log_params(client, tracker.run_id, {"seed": str(seed), **flatten(params)})
         _log_inputs(client, tracker.run_id, stage, inputs, dvc or {})
     status = "FAILED"
@@ -261,26 +261,6 @@ def parent_run(name: str, tags: Mapping[str, str]) -> Iterator[Tracker]:
         raise
     finally:
         tracker.flush() if adopted else tracker.end(status)
-
-
-def _parent() -> str:
-    """Id of the run to nest under; empty: none."""
-    given = os.environ.get("VISTUNE_PARENT_RUN", "")
-    return read_parent(Path(given)) if "/" in given else given or _platform().get("parentRunId", "")
-
-
-def read_parent(file: Path) -> str:
-    """The run id in `file`, which the process that opens the parent run writes when it has one.
-    Raises VistuneError when it could not open the run."""
-    deadline = time.monotonic() + PARENT_SECONDS
-    while time.monotonic() < deadline:
-        text = file.read_text(encoding="utf-8")
-        if text.endswith("\n"):
-            if text.strip():
-                return text.strip()
-            break
-        time.sleep(0.05)
-    raise VistuneError("MLflow could not open the run of this pipeline; the message above says why.")
 
 
 def _log_params(client: Any, run_id: str, params: Mapping[str, str]) -> None:
