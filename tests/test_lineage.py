@@ -1,6 +1,8 @@
 """Ids: git, and DVC's md5 as DVC itself records it."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,9 +113,13 @@ def test_dvc_lock_never_says_that_params_yaml_gave_what_an_override_gave(reposit
     assert not (repository / "dvc.lock").exists()
 
 
-def test_repro_runs_every_stage_once(repository):
+def test_repro_runs_every_stage_once(repository, monkeypatch):
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))  # activated
+
     def repro() -> str:
-        return subprocess.check_output(["dvc", "repro"], text=True, stderr=subprocess.STDOUT, cwd=repository)
+        done = subprocess.run(["dvc", "repro"], capture_output=True, text=True, check=False, cwd=repository)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     first = repro()
     for stage in ("sources", "adapt", "self_instruct", "validate", "tune", "evaluate", "promote", "report"):
