@@ -1,7 +1,8 @@
-"""The types that flow between stages, and their one Arrow schema.
+"""The types that flow between stages; `schema.py` says how they lie on disk.
 
-`AnnotatedImage` is what every reader in `sources/` yields. `Sample` is one training row: what `adapt` and
-`self_instruct` write and what `tune` reads. `Reject` is a row that was not used, with its reason.
+Readers in `sources/` yield `AnnotatedImage`s (what a data set says about an image) and `Dialogue`s (rows that are
+instruction data already). `Sample` is one training row: what `adapt` and `self_instruct` write and what `tune` reads.
+`Reject` is a row that was not used, with its reason.
 Boxes are pixel (x1, y1, x2, y2) of the upright image, always; a model family renders its own box text.
 """
 
@@ -10,18 +11,17 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from vistune.hashing import canonical
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Box = tuple[float, float, float, float]
 """Pixel x1, y1, x2, y2 with x1 < x2 and y1 < y2."""
+
+Polygon = tuple[float, ...]
+"""Pixel x, y, x, y, ... of at least three corners."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,62 @@ class Annotation:
     crowd: bool = False
     thing: bool = True
     attributes: tuple[str, ...] = ()
+    polygons: tuple[Polygon, ...] = ()  # outlines of its parts, where the data set draws them
+    area: float = 0.0  # of the mask, square pixels; 0 where the data set gives none
+
+
+@dataclass(frozen=True)
+class Label:
+    """A person's verdict on the whole image: it shows something of this category, or (`present=False`) it does not."""
+
+    id: str
+    category: Category
+    present: bool = True
+
+
+@dataclass(frozen=True)
+class Relation:
+    """`subject` `predicate` `object`, e.g. man - riding - horse; both ends are ids of annotations of the image."""
+
+    id: str
+    subject: str
+    predicate: str
+    object: str
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Words about one region or several: a region description, a referring expression, or a phrase of a caption."""
+
+    id: str
+    text: str
+    boxes: tuple[Box, ...]
+    kind: Literal["description", "referring", "caption_phrase"]
+    objects: tuple[str, ...] = ()  # ids of the annotations it speaks about, where the data set says so
+    caption: str = ""  # id of the caption that a caption_phrase is part of
+    span: tuple[int, int] = (0, 0)  # characters of that caption, end exclusive
+    unique: bool = False  # the data set vouches that the words fit nothing else in the image
+    language: str = "en"
+
+
+@dataclass(frozen=True)
+class TextLine:
+    """Text that can be read in the image; box (0, 0, 0, 0) where the data set does not place it."""
+
+    id: str
+    text: str
+    box: Box = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a chart or table shows, cell by cell. The first column names the rows."""
+
+    id: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    title: str = ""
+    kind: str = ""  # "v_bar", "line", "pie", ...: the source's own chart type
 
 
 @dataclass(frozen=True)
@@ -73,10 +129,14 @@ class Question:
     id: str
     text: str
     answer: str  # the agreed one
-    answers: tuple[str, ...]
-    choices: tuple[str, ...] = ()
+    answers: tuple[str, ...]  # as often as it was given
+    choices: tuple[str, ...] = ()  # `answer` is one of them, byte for byte
     kind: str = ""  # the source's own question type
     language: str = "en"
+    sentence: str = ""  # the answer as a whole sentence
+    context: str = ""  # what must be read to answer: a hint, a passage
+    rationales: tuple[str, ...] = ()  # why the answer is right
+    extractive: bool = False  # the answer is text that can be read in the image
 
 
 @dataclass(frozen=True)
@@ -90,7 +150,9 @@ class AnnotatedImage:
     """One image with everything its data set says about it.
 
     `vocabulary` lists the categories the data set annotates exhaustively: only for these does a missing
-    annotation prove absence. It is shared by all images of a data set.
+    annotation prove absence. It is shared by all images of a data set. Data sets that annotate each image for
+    categories of its own (LVIS, Open Images) have no vocabulary; there `complete` names the labels whose every
+    instance in this image is annotated, and a `Label` with `present=False` proves absence.
     """
 
     id: str  # "<dataset>/<image id>"
@@ -104,6 +166,12 @@ class AnnotatedImage:
     questions: tuple[Question, ...] = ()
     vocabulary: tuple[Category, ...] = ()
     files: tuple[SourceFile, ...] = ()
+    complete: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    phrases: tuple[Phrase, ...] = ()
+    lines: tuple[TextLine, ...] = ()
+    tables: tuple[Table, ...] = ()
 
     @property
     def things(self) -> tuple[Annotation, ...]:
@@ -115,7 +183,26 @@ class AnnotatedImage:
 class Message:
     role: Literal["user", "assistant", "system"]
     text: str
-    images: tuple[int, ...] = ()  # indices into Sample.images, shown before the text
+    images: tuple[int, ...] = ()  # indices into Sample.images that are shown in this message
+    places: tuple[int, ...] = ()  # at which character of `text` each is shown; empty: all before the text
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A row that is instruction data already: any number of images, and turns of user and assistant."""
+
+    id: str  # "<dataset>/<row id>"
+    dataset: str
+    split: str
+    images: tuple[ImageRef, ...]
+    messages: tuple[Message, ...]
+    licence: str
+    attribution: str = ""
+    language: str = "en"
+    task: str = ""  # the source's own name of the task
+    instruction: str = ""  # where the source keeps them apart; else they are read off the messages
+    input: str = ""
+    files: tuple[SourceFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,16 +213,18 @@ class Region:
     label: str
     annotation_id: str
     image: int = 0
+    mention: tuple[int, ...] = ()  # message, first character, end: where its box or name stands; empty: nowhere
+    polygons: tuple[Polygon, ...] = ()
 
 
 @dataclass(frozen=True)
 class Lineage:
     """What made a sample: enough to explain it, to repeat it, and to withdraw it."""
 
-    annotated_image: str  # AnnotatedImage.id
+    annotated_image: str  # AnnotatedImage.id or Dialogue.id
     annotation_ids: tuple[str, ...]
     files: tuple[SourceFile, ...]
-    template: str = ""  # "presence.en.03@1" (adapt)
+    template: str = ""  # "presence.en.03@1+sentence@1": instruction and response format (adapt)
     prompt: str = ""  # "conversation@1" (self_instruct)
     prompt_sha256: str = ""
     teacher: str = ""  # "grammar@1", "openai:<model>"
@@ -162,7 +251,9 @@ class Sample:
     group: str  # the leakage unit: samples of one group stay in one split
     language: str = "en"
     polarity: str = ""  # "yes" | "no" | "negative" | ""
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # in the order in which they are shown
+    permutation: tuple[int, ...] = ()  # choice n is the source's choice permutation[n]; empty: the source has none
+    choice_style: str = ""  # how choices are lettered: "A.", "(A)", "1.", ...; empty where they are not shown
     regions: tuple[Region, ...] = ()
 
 
@@ -195,120 +286,3 @@ def conversation(turns: list[tuple[str, str]]) -> tuple[Message, ...]:
         messages.append(Message("user", question, (0,) if n == 0 else ()))
         messages.append(Message("assistant", answer))
     return tuple(messages)
-
-
-def sample_to_row(sample: Sample) -> dict[str, Any]:
-    """Plain data for Arrow. Spelled out because `dataclasses.asdict` copies deeply and costs ten times as much."""
-    row = dict(vars(sample))
-    row["messages"] = [vars(m) for m in sample.messages]
-    row["images"] = [vars(i) for i in sample.images]
-    row["regions"] = [vars(r) for r in sample.regions]
-    row["lineage"] = {**vars(sample.lineage), "files": [vars(f) for f in sample.lineage.files]}
-    return row
-
-
-def reject_to_row(reject: Reject) -> dict[str, Any]:
-    return dict(vars(reject))
-
-
-def sample_from_row(row: dict[str, Any]) -> Sample:
-    lineage = dict(row["lineage"])
-    lineage["annotation_ids"] = tuple(lineage["annotation_ids"])
-    lineage["files"] = tuple(SourceFile(**f) for f in lineage["files"])
-    return Sample(
-        **{
-            **row,
-            "messages": tuple(Message(m["role"], m["text"], tuple(m["images"])) for m in row["messages"]),
-            "images": tuple(ImageRef(**i) for i in row["images"]),
-            "lineage": Lineage(**lineage),
-            "choices": tuple(row["choices"]),
-            "regions": tuple(
-                Region(tuple(r["box"]), r["label"], r["annotation_id"], r["image"]) for r in row["regions"]
-            ),
-        }
-    )
-
-
-def reject_from_row(row: dict[str, Any]) -> Reject:
-    return Reject(**row)
-
-
-@cache
-def sample_schema() -> pa.Schema:
-    """The Arrow schema of samples on disk (parquet, zstd, no pixels)."""
-    import pyarrow as pa
-
-    text, strings = pa.string(), pa.list_(pa.string())
-    file = pa.struct([("path", text), ("sha256", text)])
-    return pa.schema(
-        [
-            ("id", text),
-            ("dataset", text),
-            ("split", text),
-            ("task", text),
-            ("method", text),
-            ("instruction", text),
-            ("input", text),
-            ("response", text),
-            (
-                "messages",
-                pa.list_(pa.struct([("role", text), ("text", text), ("images", pa.list_(pa.int32()))])),
-            ),
-            (
-                "images",
-                pa.list_(
-                    pa.struct(
-                        [
-                            ("sha256", text),
-                            ("width", pa.int32()),
-                            ("height", pa.int32()),
-                            ("format", text),
-                            ("path", text),
-                        ]
-                    )
-                ),
-            ),
-            (
-                "lineage",
-                pa.struct(
-                    [
-                        ("annotated_image", text),
-                        ("annotation_ids", strings),
-                        ("files", pa.list_(file)),
-                        ("template", text),
-                        ("prompt", text),
-                        ("prompt_sha256", text),
-                        ("teacher", text),
-                        ("request", text),
-                        ("item", pa.int32()),
-                    ]
-                ),
-            ),
-            ("licence", text),
-            ("group", text),
-            ("language", text),
-            ("polarity", text),
-            ("choices", strings),
-            (
-                "regions",
-                pa.list_(
-                    pa.struct(
-                        [
-                            ("box", pa.list_(pa.float64(), 4)),
-                            ("label", text),
-                            ("annotation_id", text),
-                            ("image", pa.int32()),
-                        ]
-                    )
-                ),
-            ),
-        ],
-        metadata={"vistune.schema": str(SCHEMA_VERSION)},
-    )
-
-
-@cache
-def reject_schema() -> pa.Schema:
-    import pyarrow as pa
-
-    return pa.schema([(name, pa.string()) for name in ("stage", "key", "reason", "detail")])

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any
 from vistune.errors import VistuneError
 from vistune.files import atomic, inside, link_file
 from vistune.hashing import file_digest
-from vistune.records import (
-    ImageRef,
-    Reject,
-    Sample,
+from vistune.records import ImageRef, Reject, Sample
+from vistune.schema import (
     reject_from_row,
     reject_schema,
     reject_to_row,

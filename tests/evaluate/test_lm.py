@@ -12,6 +12,7 @@ from lm_eval.api.instance import Instance
 
 from vistune.errors import VistuneError
 from vistune.evaluate import engine
+from vistune.evaluate import lm as lm_module
 from vistune.evaluate.images import Features, derangement, shown
 from vistune.evaluate.lm import LogLikelihood, VistuneLM
 from vistune.evaluate.responses import ResponseLog
@@ -169,7 +170,7 @@ def test_stop_strings_cut_and_sampling_is_refused(
     make: Any, pictures: tuple[Path, list[ImageRef]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = make()
-    monkeypatch.setattr(engine, "decode_greedy", lambda *_: [lm.model.chat.text("a cat. No, a dog!")])
+    monkeypatch.setattr(lm_module, "decode_greedy", lambda *_: [lm.model.chat.text("a cat. No, a dog!")])
     assert lm.generate_until(free(pictures[1][:1])) == ["a cat. No, a dog!"]
     assert lm.generate_until(free(pictures[1][:1], until=["!", ". "])) == ["a cat"]
     assert lm.generate_until(free(pictures[1][:1], until=" No")) == ["a cat."]

@@ -99,40 +99,6 @@ def test_packed_scores_equal_separate_forwards(tiny_model: Any, images: int) -> 
         assert (greedy, length) == (wanted_greedy, wanted_length)
 
 
-def test_greedy_answers_do_not_depend_on_their_neighbours(tiny_model: Any) -> None:
-    chat = tiny_model.chat
-    prefix = chat.prefix()
-    features = torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(1))
-    asked = [chat.question(q) for q in ("What?", "Is there a very long question about it?", "Why?", "Hm")]
-    of = [2, 0, 0, 1]
-    together = engine.decode_greedy(tiny_model, prefix, features, asked, of, 9)
-    separate = [
-        engine.decode_greedy(tiny_model, prefix, features[i : i + 1], [q], [0], 9)[0]
-        for q, i in zip(asked, of, strict=True)
-    ]
-    assert together == separate
-    plain = [*prefix, *asked[0]]
-    with torch.inference_mode():
-        for _ in range(9):
-            token = int(tiny_model(input_ids=torch.tensor([plain]), image_features=features[2:]).logits[0, -1].argmax())
-            if token == chat.end_id:
-                break
-            plain.append(token)
-    assert together[0] == plain[len(prefix) + len(asked[0]) :]
-
-
-def test_finished_rows_stop_alone(tiny_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row that says end of turn ends there, while the others go on to the limit."""
-    chat = tiny_model.chat
-    asked = [chat.question(q) for q in ("one", "two", "three")]
-    full = engine.decode_greedy(tiny_model, chat.prefix(0), None, asked, [0, 0, 0], 6)
-    stop = full[1][2]
-    monkeypatch.setattr(chat, "end_id", stop)
-    cut = engine.decode_greedy(tiny_model, chat.prefix(0), None, asked, [0, 0, 0], 6)
-    assert cut == [ids[: ids.index(stop)] if stop in ids else ids for ids in full]
-    assert len(cut[1]) <= 2
-
-
 def test_the_head_is_exact_when_the_model_is_not(tiny_model: Any, tmp_path: Any) -> None:
     tiny_model.save(tmp_path)
     rounded = engine.load(tmp_path, "bfloat16")

@@ -6,7 +6,7 @@ from PIL import Image
 from torch import nn
 
 from vistune.errors import VistuneError
-from vistune.models import FAMILIES, family, generate, load_model
+from vistune.models import FAMILIES, family, load_model
 from vistune.models.encoders import BLOCKS, EfficientNetLite, EfficientNetLiteConfig, SameConv, fold
 from vistune.models.families import small
 
@@ -119,35 +119,6 @@ def test_auto_class_loads_it(model, tmp_path):
 
     model.save(tmp_path)
     assert type(AutoModelForImageTextToText.from_pretrained(tmp_path)) is type(model)
-
-
-def test_answers_do_not_depend_on_neighbours(picture):
-    model = small.tiny(seed=5).eval()
-    with torch.no_grad():  # an untied, noisy head: otherwise a random model repeats its last token
-        model.language_model.lm_head.weight = nn.Parameter(torch.randn_like(model.language_model.lm_head.weight))
-    questions = ["what?", "how many things are there in this picture?", "why"]
-    together = generate(model, picture, questions, max_new_tokens=12)
-    alone = [generate(model, picture, [q], max_new_tokens=12)[0] for q in questions]
-    assert together == alone
-    assert any(together)
-
-
-def test_own_decoding_equals_transformers_generate(picture):
-    model = small.tiny(seed=5).eval()
-    with torch.no_grad():
-        model.language_model.lm_head.weight = nn.Parameter(torch.randn_like(model.language_model.lm_head.weight))
-    ids = torch.tensor([model.chat.prefix(1) + model.chat.question("what is it?")])
-    features = model.encode_images([picture])
-    theirs = model.generate(
-        input_ids=ids, image_features=features, max_new_tokens=10, do_sample=False, eos_token_id=model.chat.end_id
-    )
-    expected = model.chat.decode(theirs[0, ids.shape[1] :].tolist())
-    assert generate(model, picture, ["what is it?"], max_new_tokens=10) == [expected]
-
-
-def test_no_image_is_a_text_only_prompt(model):
-    assert model.chat.image_token_id not in model.chat.prefix(0)
-    assert isinstance(generate(model, None, ["hello"], max_new_tokens=2)[0], str)
 
 
 def test_families_table_and_unknown_family():

@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from vistune import english
 from vistune.hashing import choose, keyed, shuffled
 from vistune.records import AnnotatedImage, Annotation, Caption, Category, ImageRef, SourceFile
-from vistune.self_instruct import english
 from vistune.self_instruct.facts import overlap
 
 GROUPS = {
@@ -88,7 +88,7 @@ def random_image(number: int, seed: int = 0) -> AnnotatedImage:
     background = choose((*COLOURS, ""), *key, "background")
     names = list(dict.fromkeys(label for label, _ in objects))
     plain = [label for label, _ in objects]
-    caption = english.join([english.several(label, plain.count(label)) for label in names])
+    caption = english.join([english.amount(label, plain.count(label)) for label in names])
     return make_image(number, objects, background, [f"A picture of {caption}."])
 
 

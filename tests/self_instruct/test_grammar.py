@@ -6,8 +6,8 @@ from itertools import permutations
 
 import pytest
 
+from vistune import english
 from vistune.records import Category
-from vistune.self_instruct import english
 from vistune.self_instruct.facts import Facts
 from vistune.self_instruct.filters import Pool
 from vistune.self_instruct.grammar import compose
@@ -43,7 +43,7 @@ class Phrasebook:
         self.forms = {english.plural(c.label).lower(): c.label for c in vocabulary}
         self.forms |= {c.label.lower(): c.label for c in vocabulary}
         name = "|".join(re.escape(form) for form in sorted(self.forms, key=len, reverse=True))
-        self.name = f"(?:(?:a|an|some) )?(?:{name})"
+        self.name = f"(?:(?:a|an) )?(?:{name})"
         self.patterns = {}
 
     def slot(self, slot):
@@ -84,7 +84,7 @@ class Phrasebook:
 
     def label(self, words):
         """The label that these words name, or None."""
-        return self.forms.get(words) or self.forms.get(re.sub(r"^(a|an|some) ", "", words))
+        return self.forms.get(words) or self.forms.get(re.sub(r"^(a|an) ", "", words))
 
 
 class Reader:
@@ -107,7 +107,7 @@ class Reader:
     def inventory(self, text, without=()):
         """Whether a list names all there is (or all but `without`) with its number."""
         said = {}
-        for part in re.split(r", | and (?=(?:a|an|some|the|\w+) |\w+$)", self._join(text)):
+        for part in re.split(r", | and (?=(?:a|an|the|\w+) |\w+$)", self._join(text)):
             words = part.replace("§", " and ").lower()
             number = re.match(rf"({'|'.join(NUMBERS)}) ", words)
             label = self.label(words[number.end() :] if number else words)

@@ -29,6 +29,10 @@ def test_names_are_found_as_whole_words(text, labels):
     assert found(text) == labels
 
 
+def test_what_is_named_bare_needs_no_word_before_it():
+    assert found("There is snow on the wood", ["snow", "wood"]) == ["snow", "wood"]
+
+
 @pytest.mark.parametrize(
     "text, number",
     [

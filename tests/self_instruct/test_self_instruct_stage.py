@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from vistune.english import plural
 from vistune.errors import VistuneError
 from vistune.files import tree_digest
 from vistune.params import parse
 from vistune.records import Category
 from vistune.self_instruct import Params, run
-from vistune.self_instruct.english import plural
 from vistune.self_instruct.generate import choose_images, generate
 from vistune.self_instruct.prompts import KINDS, load
 from vistune.self_instruct.teachers import GrammarTeacher

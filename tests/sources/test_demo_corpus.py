@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vistune.english import NUMBERS, plural
 from vistune.errors import VistuneError
 from vistune.files import tree_digest
 from vistune.records import AnnotatedImage, Reject
@@ -21,7 +22,6 @@ from vistune.sources.demo.captions import captions
 from vistune.sources.demo.drawings import Concept, concepts, split_concepts
 from vistune.sources.demo.questions import SIDES, questions
 from vistune.sources.demo.scenes import Scene, compose, draw_concepts
-from vistune.sources.demo.words import NUMBERS, plural
 from vistune.stages import Context
 
 SETS = split_concepts(concepts(), 0)

@@ -63,8 +63,10 @@ class World:
         return self.folder / "release"
 
     def pick(self, task: str, split: str = "train", **fields: Any) -> Sample:
-        """The first clean sample of a task, changed."""
-        found = next(s for s in self.samples if (s.task, s.split) == (task, split) and s.language == "en")
+        """The first clean sample of a task, changed; of presence, one whose answer is yes."""
+        found = next(
+            s for s in self.samples if (s.task, s.split, s.language) == (task, split, "en") and s.polarity != "no"
+        )
         return replace(found, **fields)
 
     def change(self, sample: Sample, **fields: Any) -> list[Sample]:

@@ -190,11 +190,11 @@ def test_what_is_right_is_not_flagged(world):
     """Near misses of the checks: each is sound."""
     presence, locate, caption = world.pick("presence"), world.pick("locate"), world.pick("caption")
     region = locate.regions[0]
-    bins = [round(v * 999 / 96) for v in region.box]
+    bins = [int(v * 999 / 96) for v in region.box]
     sound = [
         replace(presence, choices=("Yes", "No"), response="yes."),
         replace(caption, regions=(replace(caption.regions[0], box=(10.0, 10.0, 96.9, 20.0)),)),  # within a pixel
-        replace(locate, response=f"It is at [{bins[0] + 1}, {bins[1]}, {bins[2] - 1}, {bins[3]}]."),  # within a bin
+        replace(locate, response=f"It is at [{bins[0] + 1}, {bins[1]}, {bins[2]}, {bins[3] + 1}]."),  # within a bin
         replace(caption, response="A sign says <b>5 < 6</b> [1].", regions=()),
         replace(caption, response="It costs 1 234 567 890 yen, from 12:30 to 14:00."),
         replace(caption, **said(caption, "The sign says 停车场.")),

@@ -19,11 +19,15 @@ from vistune.files import write_json
 from vistune.hashing import uniform
 from vistune.params import unknown
 from vistune.progress import Progress
-from vistune.records import AnnotatedImage, Lineage, Reject, Sample, conversation, sample_id, sample_to_row
+from vistune.records import AnnotatedImage, Dialogue, Lineage, Reject, Sample, conversation, sample_id
+from vistune.schema import sample_to_row
 from vistune.sources import Dataset, Tally, collect, load, parse_source, read, write_manifest
 from vistune.store import counts, write_rejects, write_samples
 
 EXAMPLES = 12
+
+DIALOGUE = "dialogue"
+"""The task of rows that were instruction data before; it has no templates."""
 
 
 class Adapter:
@@ -39,7 +43,7 @@ class Adapter:
         self.images = 0
         self._vocabulary: tuple[object, Vocabulary] = ((), Vocabulary(()))
 
-    def samples(self, image: AnnotatedImage, tasks: tuple[str, ...] = ()) -> Iterator[Sample]:
+    def samples(self, image: AnnotatedImage | Dialogue, tasks: tuple[str, ...] = ()) -> Iterator[Sample]:
         """All samples of `image`. With `tasks`, candidates of other tasks are rejected: their data set withholds
         them from instruction."""
         self.images += 1
@@ -47,6 +51,10 @@ class Adapter:
         if refusal:
             self.candidates += 1
             self._reject(image.id, refusal)
+            return
+        if isinstance(image, Dialogue):
+            self.candidates += 1
+            yield ready_made(image, self.seed)
             return
         scene = Scene(image, self._shared(image))
         for language in self.languages:
@@ -100,7 +108,7 @@ class Adapter:
         share = self.params.languages[language.code]
         return share >= 1 or uniform(self.seed, image.id, task, "language", language.code) < share
 
-    def _licence(self, image: AnnotatedImage) -> Refused | None:
+    def _licence(self, image: AnnotatedImage | Dialogue) -> Refused | None:
         if not image.licence.strip():
             return Refused("licence_missing", "the image states no licence; give its data set one in `sources`.")
         if self.licences and image.licence.casefold() not in self.licences:
@@ -115,6 +123,29 @@ class Adapter:
 
     def _reject(self, key: str, refused: Refused) -> None:
         self.rejects.append(Reject("adapt", key, refused.reason, refused.detail))
+
+
+def ready_made(dialogue: Dialogue, seed: int) -> Sample:
+    """A row that is instruction data already, as a sample."""
+    lineage = Lineage(dialogue.id, (dialogue.id,), dialogue.files)
+    asked = next((m.text for m in dialogue.messages if m.role == "user"), "")
+    response = next((m.text for m in reversed(dialogue.messages) if m.role == "assistant"), "")
+    return Sample(
+        id=sample_id(DIALOGUE, lineage, seed),
+        dataset=dialogue.dataset,
+        split=dialogue.split,
+        task=DIALOGUE,
+        method="adapt",
+        instruction=dialogue.instruction or asked,
+        input=dialogue.input,
+        response=response,
+        messages=dialogue.messages,
+        images=dialogue.images,
+        lineage=lineage,
+        licence=dialogue.licence,
+        group=min((image.sha256 for image in dialogue.images), default=dialogue.id),
+        language=dialogue.language,
+    )
 
 
 class Tables:
@@ -147,9 +178,7 @@ class Tables:
     def shown(self, first: str) -> list[dict[str, Any]]:
         """Up to `EXAMPLES` samples as rows: each task in language `first`, then some of the others."""
         ordered = sorted(self.examples.values(), key=lambda s: (s.language != first, s.id))[:EXAMPLES]
-        return [
-            sample_to_row(s) for s in sorted(ordered, key=lambda s: (s.language != first, list(TASKS).index(s.task)))
-        ]
+        return [sample_to_row(s) for s in sorted(ordered, key=lambda s: (s.language != first, _order(s.task)))]
 
 
 def build(params: Params, sources: Path, output: Path, seed: int) -> dict[str, Any]:
@@ -221,6 +250,10 @@ def _samples(adapter: Adapter, root: Path, datasets: tuple[Dataset, ...], rows: 
                     f"data set {dataset.name} ({dataset.split}) has no usable image; rejected rows: "
                     f"{_reasons(rows[refused:])}. Check its images folder and annotation files."
                 )
+
+
+def _order(task: str) -> int:
+    return [*TASKS, DIALOGUE].index(task)
 
 
 def _reasons(rejects: list[Reject]) -> str:

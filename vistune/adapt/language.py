@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from vistune.adapt import english
+from vistune import english
 
 CHINESE_NUMBERS = ("零", "一", "两", "三", "四", "五", "六", "七", "八", "九", "十")
 
@@ -18,36 +18,50 @@ class Language:
     amount: Callable[[str, int], str]  # name, count -> "three mice"
     number: Callable[[int], str]  # 3 -> "three"
     short: Callable[[str], bool]  # whether an answer is a word or short phrase
+    enumerate: Callable[[Sequence[str]], str]  # parts of a list -> "a dog, two cats and an owl"
     comma: str
-    conjunction: str
     space: str  # between the sentences of an instruction
 
     @property
     def noun_slots(self) -> tuple[str, ...]:
         return tuple(self.forms("x"))
 
-    def enumerate(self, parts: Sequence[str]) -> str:
-        """
-        >>> ENGLISH.enumerate(["a dog", "two cats", "an owl"])
-        'a dog, two cats and an owl'
-        """
-        if len(parts) < 2:
-            return "".join(parts)
-        return self.comma.join(parts[:-1]) + self.conjunction + parts[-1]
+
+def english_forms(name: str) -> dict[str, str]:
+    """
+    >>> english_forms("owl")
+    {'name': 'owl', 'a_name': 'an owl', 'plural': 'owls', 'is': 'is', 'Is': 'Is'}
+    """
+    be = english.be(name)
+    return {
+        "name": name,
+        "a_name": english.with_article(name),
+        "plural": english.plural(name),
+        "is": be,
+        "Is": english.sentence(be),
+    }
 
 
 def chinese_number(count: int) -> str:
     return CHINESE_NUMBERS[count] if count < len(CHINESE_NUMBERS) else str(count)
 
 
+def chinese_list(parts: Sequence[str]) -> str:
+    """
+    >>> chinese_list(["两个猫", "一个狗", "草"])
+    '两个猫、一个狗和草'
+    """
+    return f"{'、'.join(parts[:-1])}和{parts[-1]}" if len(parts) > 1 else "".join(parts)
+
+
 ENGLISH = Language(
     code="en",
-    forms=lru_cache(maxsize=100_000)(english.forms),
+    forms=lru_cache(maxsize=100_000)(english_forms),
     amount=english.amount,
     number=english.number_word,
     short=lambda text: text.count(" ") < 3,
+    enumerate=english.join,
     comma=", ",
-    conjunction=" and ",
     space=" ",
 )
 CHINESE = Language(
@@ -56,8 +70,8 @@ CHINESE = Language(
     amount=lambda name, count: f"{chinese_number(count)}个{name}",
     number=chinese_number,
     short=lambda text: len(text) <= 8,
+    enumerate=chinese_list,
     comma="、",
-    conjunction="和",
     space="",
 )
 

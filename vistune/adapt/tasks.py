@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import floor
 
-from vistune.adapt import Params, english
+from vistune import english
+from vistune.adapt import Params
 from vistune.adapt.draws import Draws
 from vistune.adapt.geometry import box_text, iou, side_of
 from vistune.adapt.language import Language
@@ -112,7 +113,7 @@ def counting(scene: Scene, language: Language, params: Params, draws: Draws) -> 
         and label in scene.clear
         and label not in scene.crowded
         and len(shown) <= MAX_COUNT
-        and english.number(label) == "singular"
+        and english.is_counted(label)
     ]
     several = draws.pick([c for c in countable if len(c[1]) > 1], limit)
     once = [c for c in countable if len(c[1]) == 1]

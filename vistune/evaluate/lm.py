@@ -22,6 +22,7 @@ from vistune.evaluate.images import Features, Shown
 from vistune.evaluate.packing import Ask, Row, batches, lay_out, split
 from vistune.evaluate.responses import ResponseLog
 from vistune.hashing import digest
+from vistune.models.generation import decode_greedy
 from vistune.progress import Progress
 from vistune.records import ImageRef
 
@@ -138,7 +139,7 @@ class VistuneLM(LM):
 
         def compute() -> list[list[int]]:
             features = self.features([images[sha] for sha in shas]) if shas != [""] else None
-            return engine.decode_greedy(self.model, prefix, features, asked, of, longest)
+            return decode_greedy(self.model, prefix, features, asked, of, longest)
 
         answers = self._once(["generate", longest, prefix, shas, of, asked], len(asked), compute)
         self.cost["tokens"] += len(prefix) * len(shas) + sum(map(len, asked)) + sum(map(len, answers))
@@ -231,7 +232,9 @@ def code_digest() -> str:
     from vistune.hashing import file_digest
 
     here = Path(__file__).parent
-    sources = [here / name for name in ("engine.py", "packing.py", "lm.py", "images.py")]
+    sources = [here.parent / "models" / "generation.py"] + [
+        here / name for name in ("engine.py", "packing.py", "lm.py", "images.py")
+    ]
     sources += [p for p in files_under(Path(models.__file__).parent) if p.suffix == ".py"]
     return digest([[p.name, file_digest(p)] for p in sources] + [torch.__version__, transformers.__version__])
 

@@ -1,4 +1,4 @@
-"""Greedy answers: the image prefix is computed once and shared by all questions about the image."""
+"""Greedy answers: the prefix of an image is computed once and shared by all questions about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from vistune.models.modeling import VistuneForConditionalGeneration
 
 
-@torch.inference_mode()
 def generate(
     model: VistuneForConditionalGeneration,
     image: Any,
@@ -20,56 +19,75 @@ def generate(
     max_new_tokens: int = 32,
     image_features: Tensor | None = None,
 ) -> list[str]:
-    """Answers to `questions` about one PIL image (or None for no image; or its tower features (1, P, C)).
-
-    Questions are padded on the left and masked, so an answer does not depend on its neighbours.
-    """
+    """Answers to `questions` about one PIL image (or None for no image; or its tower features (1, P, C))."""
     if not questions:
         return []
-    chat = model.chat
     if image_features is None and image is not None:
-        image_features = model.encode_images([image])
+        with torch.inference_mode():
+            image_features = model.encode_images([image])
+    chat = model.chat
     prefix = chat.prefix(images=0 if image_features is None else 1)
     asked = [chat.question(q) for q in questions]
-    rows, longest, start = len(asked), max(map(len, asked)), len(prefix)
-    cache = model(input_ids=torch.tensor([prefix]), image_features=image_features, use_cache=True).past_key_values
-    cache.batch_repeat_interleave(rows)
+    answers = decode_greedy(model, prefix, image_features, asked, [0] * len(asked), max_new_tokens)
+    return [chat.decode(answer) for answer in answers]
 
-    ids = torch.full((rows, longest), chat.end_id)
+
+@torch.inference_mode()
+def decode_greedy(
+    model: Any,
+    prefix: Sequence[int],
+    features: Tensor | None,
+    questions: Sequence[Sequence[int]],
+    image_of: Sequence[int],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    """The greedy answer (ids without the end of turn) to each of `questions` (ids), about image `image_of[n]` of
+    features (I, P, C), or about no image. The prefix of an image is computed once for all its questions; questions
+    are padded on the left and masked."""
+    device = model.device
+    rows, longest, start = len(questions), max(map(len, questions)), len(prefix)
+    images = 1 if features is None else len(features)
+    first = torch.tensor([list(prefix)] * images, device=device)
+    cache = model(input_ids=first, image_features=features, use_cache=True).past_key_values
+    cache.batch_select_indices(torch.tensor(image_of, device=device))
+
+    ids = torch.full((rows, longest), model.chat.end_id)
+    places = torch.zeros((rows, longest), dtype=torch.long)
     seen = torch.zeros((rows, start + longest), dtype=torch.bool)
     seen[:, :start] = True
-    places = torch.zeros((rows, longest), dtype=torch.long)
-    for n, q in enumerate(asked):
-        ids[n, longest - len(q) :] = torch.tensor(q)
-        seen[n, start + longest - len(q) :] = True
-        places[n, longest - len(q) :] = torch.arange(start, start + len(q))
-    causal = torch.ones(longest, longest, dtype=torch.bool).tril()
+    for n, question in enumerate(questions):
+        pad = longest - len(question)
+        ids[n, pad:] = torch.tensor(question)
+        places[n, pad:] = torch.arange(start, start + len(question))
+        seen[n, start + pad :] = True
     mask = seen[:, None, None, :].repeat(1, 1, longest, 1)
-    mask[..., start:] &= causal  # a pad still sees the prefix: no empty softmax rows
+    mask[..., start:] &= torch.ones(longest, longest, dtype=torch.bool).tril()  # a pad still sees the prefix
 
-    out = model(
-        input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True, logits_to_keep=1
-    )
+    ids, places, mask, seen = ids.to(device), places.to(device), mask.to(device), seen.to(device)
     answers: list[list[int]] = [[] for _ in questions]
-    open_rows = set(range(rows))
-    where = places[:, -1]
-    for _ in range(max_new_tokens):
-        token = out.logits[:, -1].argmax(-1)
-        for n in sorted(open_rows):
-            if token[n] == chat.end_id:
-                open_rows.discard(n)
-            else:
-                answers[n].append(int(token[n]))
-        if not open_rows:
-            break
-        where = where + 1
-        seen = torch.cat([seen, torch.ones((rows, 1), dtype=torch.bool)], dim=1)
+    alive = list(range(rows))
+    for step in range(max_new_tokens):
+        last = torch.zeros(ids.shape, dtype=torch.bool, device=device)
+        last[:, -1] = True
         out = model(
-            input_ids=token[:, None],
-            attention_mask=seen[:, None, None, :],
-            position_ids=where[:, None],
-            past_key_values=out.past_key_values,
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=places,
+            past_key_values=cache,
+            positions=last,
             use_cache=True,
-            logits_to_keep=1,
         )
-    return [chat.decode(a) for a in answers]
+        cache, token = out.past_key_values, out.logits.argmax(-1)
+        keep = [k for k, t in enumerate(token.tolist()) if t != model.chat.end_id]
+        for k in keep:
+            answers[alive[k]].append(int(token[k]))
+        if not keep or step + 1 == max_new_tokens:
+            break
+        if len(keep) < len(alive):  # finished rows leave the batch
+            chosen = torch.tensor(keep, device=device)
+            cache.batch_select_indices(chosen)
+            token, places, seen = token[chosen], places[chosen], seen[chosen]
+            alive = [alive[k] for k in keep]
+        seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
+        ids, places, mask = token[:, None], places[:, -1:] + 1, seen[:, None, None, :]
+    return answers

@@ -9,8 +9,9 @@ from typing import Any
 
 from vistune.errors import VistuneError
 from vistune.hashing import keyed, shuffled
-from vistune.records import Region, Sample, sample_from_row
+from vistune.records import Region, Sample
 from vistune.report.pictures import boxes, thumbnail
+from vistune.schema import sample_from_row
 
 INSTRUCTIONS = 3
 """Instructions shown under one image."""

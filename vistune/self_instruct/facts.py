@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from vistune import english
 from vistune.records import AnnotatedImage, Annotation, Box, Category
-from vistune.self_instruct import english
 from vistune.self_instruct.mentions import Names, names, words
 
 MARGIN = 0.05

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vistune.self_instruct import english
+from vistune import english
 from vistune.self_instruct.prompts import absentees
 from vistune.self_instruct.speech import Pair, Speaker, phrases
 
@@ -44,7 +44,7 @@ def _wrong_count(s: Speaker) -> Pair | None:
     n = s.facts.counts[label]
     single = next((o for o in s.facts.singles if o.category.label == label), None)
     where = f", {s.place(single, 'wrong count')}" if single else ""
-    wrong = english.number(n + s.one((1, 2), "wrong by"))
+    wrong = english.number_word(n + s.one((1, 2), "wrong by"))
     return s.turn("wrong_count", wrong=wrong, place_n=where, **s.number(label, n))
 
 

@@ -53,7 +53,8 @@ def choose_images(root: Path, params: Params, seed: int) -> tuple[list[Annotated
         return [], rejects
     every = load_sources(root)[0]
     datasets = [d for d in every if d.dialogues and d.split == "train"]
-    stream = (image for dataset in datasets for image in read(root, dataset, rejects, STAGE))
+    rows = (row for dataset in datasets for row in read(root, dataset, rejects, STAGE))
+    stream = (row for row in rows if isinstance(row, AnnotatedImage))  # a dialogue needs no other written about it
     drawn = heapq.nsmallest(params.images, stream, key=lambda i: (keyed(seed, STAGE, "image", i.id), i.id))
     if not drawn:
         raise VistuneError(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vistune import english
 from vistune.records import Annotation
-from vistune.self_instruct import english, facts
+from vistune.self_instruct import facts
 from vistune.self_instruct.facts import SIDES, Facts
 from vistune.self_instruct.falsehoods import negative
 from vistune.self_instruct.prompts import absentees
@@ -84,7 +85,7 @@ def _total(s: Speaker) -> list[Pair]:
     total = len(s.facts.things)
     if not _countable(s) or not 2 <= total <= MAX_COUNT or len(s.facts.tally) > MAX_LISTED:
         return []
-    return [s.turn("total", n=english.number(total), **s.inventory())]
+    return [s.turn("total", n=english.number_word(total), **s.inventory())]
 
 
 def _countable(s: Speaker) -> bool:
@@ -106,7 +107,7 @@ def _superlative(s: Speaker) -> list[Pair]:
     what = s.one(fit, "superlative")
     slots = s.thing(things[what])
     asked = s.turn("extreme", **phrases()["sides"][what], **slots) if what in SIDES else s.turn(what, **slots)
-    if english.is_plural(slots["x"]) or s.chance("follow up") < 0.5:
+    if english.number(slots["x"]) == "plural" or s.chance("follow up") < 0.5:
         return [asked]
     return [asked, s.turn("follow_up", **slots)]
 
@@ -188,7 +189,7 @@ def detail(s: Speaker) -> list[Pair]:
     total = len(s.facts.things)
     if s.facts.background:
         forms = phrases()["detail"]["overview" if _countable(s) and 1 < total <= MAX_COUNT else "overview_few"]
-        slots = {**inventory, **s.background(), "n": english.number(total)}
+        slots = {**inventory, **s.background(), "n": english.number_word(total)}
         said = [s.fill(s.one(s.usable(forms), "overview"), slots)]
     else:
         said = [s.say("overview_plain", **inventory)]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
-from vistune.self_instruct import english
+from vistune import english
 
 Words = tuple[str, ...]
 
@@ -24,7 +24,7 @@ _SENTENCE = re.compile(
 _NUMBER = {word: n for n, word in enumerate(english.NUMBERS) if n} | {"single": 1, "both": 2}
 
 # A one-word name that is also a verb or an adjective ("watch", "fly", "orange") counts as a name only as a noun:
-# after one of these words, or after an adjective that follows one.
+# after one of these words, or after an adjective that follows one. Not so what is named without them ("wood", "snow").
 _DETERMINERS = {
     "a", "an", "the", "this", "that", "these", "those", "some", "any", "no", "each", "every", "another", "other",
     "my", "your", "his", "her", "its", "our", "their", "many", "several", "few", "more", "fewer", "most", "all",
@@ -32,14 +32,12 @@ _DETERMINERS = {
 }  # fmt: skip
 _AMBIGUOUS = {
     "bank", "bat", "bear", "bow", "bowl", "book", "box", "camp", "can", "chain", "clamp", "clock", "cook", "crown",
-    "drum", "duck", "dress", "drop", "fan", "file", "fish", "fire", "fly", "fork", "hammer", "hook", "iron", "key",
-    "kite", "knot", "label", "ladder", "light", "link", "lock", "map", "match", "mirror", "mouse", "net", "orange",
-    "park", "pen", "phone", "pick", "plant", "play", "ram", "rest", "ring", "rock", "saw", "school", "scroll", "seal",
-    "ship", "shower", "sign", "sink", "ski", "snow", "spring", "star", "stop", "swing", "tie", "top", "train", "trip",
-    "turkey", "watch", "wave", "wing", "wood",
+    "drum", "duck", "dress", "drop", "fan", "file", "fish", "fly", "fork", "hammer", "hook", "iron", "key", "kite",
+    "knot", "label", "ladder", "light", "link", "lock", "map", "match", "mirror", "mouse", "net", "orange", "park",
+    "pen", "phone", "pick", "plant", "play", "ram", "rest", "ring", "rock", "saw", "school", "scroll", "seal", "ship",
+    "shower", "sign", "sink", "ski", "spring", "star", "stop", "swing", "tie", "top", "train", "trip", "turkey",
+    "watch", "wave", "wing",
 }  # fmt: skip
-
-_AMBIGUOUS_PLURALS = {english.plural(word) for word in _AMBIGUOUS} - _AMBIGUOUS
 
 # "an orange at the top" is the fruit, "an orange scarf" is not.
 _AFTER_NOUN = {
@@ -142,10 +140,15 @@ def sentences(text: str) -> list[str]:
     return [part.strip() for part in _SENTENCE.split(text) if part and part.strip()]
 
 
+@cache
+def _ambiguous_plurals() -> set[str]:
+    return {english.plural(word) for word in _AMBIGUOUS} - _AMBIGUOUS
+
+
 def _is_noun(plain: list[str], i: int, after_name: bool) -> bool:
     """Whether the word at `i`, a name in some form, is used as one. `after_name`: another name stands right before."""
     word, before, after = plain[i], plain[i - 1] if i else "", plain[i + 1] if i + 1 < len(plain) else ""
-    if word in _AMBIGUOUS_PLURALS:
+    if word in _ambiguous_plurals():
         return not after_name and before not in ("he", "she", "it", "that", "who", "which")  # "the cat watches"
     if word not in _AMBIGUOUS:
         return True

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from vistune.self_instruct import english, facts
+from vistune import english
+from vistune.self_instruct import facts
 from vistune.self_instruct.speech import Family, Pair, Speaker, family, neutral, phrases, plain_group
 
 MAX_ITEMS = 3
@@ -70,7 +71,7 @@ def _take_or_add(s: Speaker) -> Pair | None:
         return None
     label = s.one(fit, "take or add")
     n = s.facts.counts[label]
-    fewer, more = (f"{english.number(m)} {label if m == 1 else english.plural(label)}" for m in (n - 1, n + 1))
+    fewer, more = (f"{english.number_word(m)} {label if m == 1 else english.plural(label)}" for m in (n - 1, n + 1))
     return s.turn(s.one(("take_away", "add"), "form"), rest_n=fewer, more_n=more, **s.number(label, n))
 
 
@@ -127,7 +128,7 @@ def _need(s: Speaker) -> Pair | None:
     kind, question, use = s.one(fit, "need")
     labels = [label for label, own in kinds.items() if own == kind]
     first = labels[0]
-    alone = len(labels) == 1 and s.facts.tally[first] == 1 and not english.is_plural(first)
+    alone = len(labels) == 1 and english.be(first, s.facts.tally[first]) == "is"
     named = s.definite(labels)
     slots = {"the_list": named, "the_list_upper": english.sentence(named), "it": "it" if alone else "them"}
     return s.turn("need", need=question, use=s.fill(use, slots))

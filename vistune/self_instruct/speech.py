@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 import yaml
 
+from vistune import english
 from vistune.hashing import choose, shuffled, uniform
 from vistune.records import Annotation
-from vistune.self_instruct import english, facts
+from vistune.self_instruct import facts
 from vistune.self_instruct.facts import Facts
 from vistune.self_instruct.mentions import Names
 
@@ -127,9 +128,9 @@ class Speaker:
         return {
             "x": label,
             "xs": english.plural(label),
-            "a_x": english.indefinite(label),
+            "a_x": english.with_article(label),
             "be": english.be(label),
-            "take": "take" if english.is_plural(label) else "takes",
+            "take": "take" if english.number(label) == "plural" else "takes",
             "place": self.place(thing),
         }
 
@@ -138,7 +139,7 @@ class Speaker:
         return {
             x: label,
             f"{x}s": english.plural(label),
-            count: english.number(n),
+            count: english.number_word(n),
             f"{x}_{count}": label if n == 1 else english.plural(label),
             f"be_{count}": "is" if n == 1 else "are",
         }
@@ -147,7 +148,7 @@ class Speaker:
         """Slots with the list of all things (or of those with `labels`), each with its number."""
         counts = {k: n for k, n in self.facts.tally.items() if labels is None or k in labels}
         shown = self.order(list(counts)[:MAX_LISTED], "inventory")
-        parts = [english.several(k, counts[k]) for k in shown]
+        parts = [english.amount(k, counts[k]) for k in shown]
         if len(shown) < len(counts) or (labels is None and self.facts.crowds):
             parts.append("other things")
         first = shown[0] if shown else ""
@@ -160,7 +161,7 @@ class Speaker:
         for label in self.order(labels, "definite"):
             n = counts[label]
             parts.append(
-                f"the {label}" if n == 1 or not english.is_counted(label) else f"the {english.several(label, n)}"
+                f"the {label}" if n == 1 or not english.is_counted(label) else f"the {english.amount(label, n)}"
             )
         return english.join(parts)
 
@@ -169,7 +170,7 @@ class Speaker:
         return {
             "z": label,
             "zs": english.plural(label),
-            "a_z": english.indefinite(label),
+            "a_z": english.with_article(label),
             "be_z": english.be(label),
         }
 
@@ -185,4 +186,4 @@ class Speaker:
 
     def background(self) -> Slots:
         colour = self.facts.background
-        return {"bg": colour, "a_bg": english.indefinite(colour)}
+        return {"bg": colour, "a_bg": f"{english.article(colour)} {colour}"}

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vistune.sources.join import FORMATS, read, read_benchmark
+from vistune.sources.formats import FORMATS
+from vistune.sources.join import read, read_benchmark
 from vistune.sources.rows import Tally
 from vistune.sources.spec import (
     AnnotationFile,

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vistune.errors import VistuneError
 from vistune.files import inside
 from vistune.hashing import file_digest
-from vistune.records import AnnotatedImage, Annotation, Category, ImageRef, Reject, SourceFile
-from vistune.sources import coco, vqa
-from vistune.sources.rows import Entry, Listing, Tally
+from vistune.records import AnnotatedImage, Dialogue, ImageRef, Phrase, Reject, SourceFile
+from vistune.sources import vqa
+from vistune.sources.boxes import pixel_box
+from vistune.sources.formats import FORMATS
+from vistune.sources.rows import KINDS, Entry, Listing, Pending, Tally
 from vistune.sources.spec import AnnotationFile, Benchmark, BenchmarkItem, Dataset
 from vistune.store import describe_image
-
-FORMATS: dict[str, Callable[[Path, AnnotationFile, Listing], None]] = {
-    "coco_instances": coco.read_instances,
-    "coco_captions": coco.read_captions,
-    "vqa": vqa.read_questions,
-}
 
 
 def read(
     root: Path, dataset: Dataset, rejects: list[Reject], stage: str = "sources", tally: Tally | None = None
-) -> Iterator[AnnotatedImage]:
-    """The images of a data set in the order of their ids (numbers by value), each with all its annotations.
+) -> Iterator[AnnotatedImage | Dialogue]:
+    """The images of a data set in the order of their ids (numbers by value), each with all its annotations; then its
+    dialogues in the order of the files.
 
     A row that cannot be used is appended to `rejects` under the caller's `stage`; `tally` counts what was met and
     what was kept. Raises VistuneError when a file is missing or is not what its format says.
@@ -40,13 +38,13 @@ def read(
         image, reason, detail = _open(root, dataset.images, entry)
         if image is None:
             listing.refuse("image", entry.id, reason, detail)
-            for kind, rows in _annotations(entry):
+            for kind, rows in entry.rows.items():
                 for row in rows:
-                    listing.refuse(kind, row, reason, f"image {entry.id} was rejected: {detail}")
+                    listing.refuse(kind, row.record.id, reason, f"image {entry.id} was rejected: {detail}")
             continue
-        objects = _boxes(entry, image, listing)
-        captions, questions = len(entry.captions), len(entry.questions)
-        tally.kept.update(image=1, object=len(objects), caption=captions, question=questions)
+        kept = {KINDS[kind]: _placed(kind, rows, image, listing) for kind, rows in entry.rows.items() if rows}
+        tally.kept["image"] += 1
+        lost = _lost(entry, kept)
         yield AnnotatedImage(
             id=f"{dataset.name}/{entry.id}",
             dataset=dataset.name,
@@ -54,12 +52,12 @@ def read(
             image=image,
             licence=entry.licence,
             attribution=entry.attribution,
-            captions=tuple(entry.captions),
-            objects=objects,
-            questions=tuple(entry.questions),
-            vocabulary=_proven(vocabulary, entry, objects),
+            vocabulary=tuple(c for c in vocabulary if c.label not in lost) if lost else vocabulary,
+            complete=_complete(entry, lost) if entry.complete else (),
             files=files,
+            **kept,
         )
+    yield from _dialogues(root, dataset, listing, files)
 
 
 def read_benchmark(root: Path, benchmark: Benchmark) -> list[BenchmarkItem]:
@@ -73,7 +71,7 @@ def read_benchmark(root: Path, benchmark: Benchmark) -> list[BenchmarkItem]:
         if image is None:
             listing.refuse("image", entry.id, reason, detail)
             continue
-        for question in entry.questions:
+        for question in (row.record for row in entry.rows["question"]):
             if not question.choices:
                 listing.refuse("question", question.id, "choices_missing", "a benchmark needs multiple_choices.")
                 continue
@@ -96,11 +94,10 @@ def read_benchmark(root: Path, benchmark: Benchmark) -> list[BenchmarkItem]:
 
 def list_rows(root: Path, dataset: Dataset, rejects: list[Reject], stage: str, tally: Tally) -> Listing:
     """Reads all annotation files of a data set, without opening an image."""
-    defaults = (dataset.licence, dataset.attribution, dataset.image_pattern)
+    defaults = (dataset.licence, dataset.attribution, dataset.image_pattern, dataset.split)
     listing = Listing(dataset.name, stage, rejects, tally, *defaults)
-    # VQA files name images only by id, so the files that list images are read first.
-    for file in sorted(dataset.files, key=lambda f: f.format == "vqa"):
-        FORMATS[file.format](root, file, listing)
+    for file in sorted(dataset.files, key=lambda f: not FORMATS[f.format].lists_images):
+        FORMATS[file.format].read(root, file, listing)
     return listing
 
 
@@ -115,32 +112,57 @@ def _paths(dataset: Dataset) -> list[str]:
     return [path for file in dataset.files for path in (file.path, file.annotations) if path]
 
 
-def _annotations(entry: Entry) -> list[tuple[str, list[str]]]:
-    return [
-        ("object", [annotation.id for annotation, _ in entry.objects]),
-        ("caption", [caption.id for caption in entry.captions]),
-        ("question", [question.id for question in entry.questions]),
-    ]
-
-
-def _boxes(entry: Entry, image: ImageRef, listing: Listing) -> tuple[Annotation, ...]:
+def _placed(kind: str, rows: list[Pending], image: ImageRef, listing: Listing) -> tuple[Any, ...]:
+    """The annotations of one kind, their boxes in pixels of the image. One whose box cannot be used is refused."""
     kept = []
-    for annotation, xywh in entry.objects:
-        box, reason, detail = coco.pixel_box(xywh, image.width, image.height)
-        if box is None:
-            listing.refuse("object", annotation.id, reason, detail)
+    for row in rows:
+        boxes = []
+        for numbers in row.boxes:
+            box, reason, detail = pixel_box(numbers, image.width, image.height, row.frame, row.clip)
+            if box is None:
+                listing.refuse(kind, row.record.id, reason, detail)
+                break
+            listing.tally.mended.update([reason] if reason else [])
+            boxes.append(box)
         else:
-            kept.append(replace(annotation, box=box))
+            if boxes:
+                several = isinstance(row.record, Phrase)
+                row = replace(
+                    row, record=replace(row.record, **{"boxes": tuple(boxes)} if several else {"box": boxes[0]})
+                )
+            kept.append(row.record)
+    listing.tally.kept[kind] += len(kept)
     return tuple(kept)
 
 
-def _proven(vocabulary: tuple[Category, ...], entry: Entry, kept: tuple[Annotation, ...]) -> tuple[Category, ...]:
-    """The categories whose absence or number the kept objects prove: not those of an object that was refused."""
-    if len(kept) == len(entry.objects):
-        return vocabulary
-    ids = {annotation.id for annotation in kept}
-    lost = {annotation.category.label for annotation, _ in entry.objects if annotation.id not in ids}
-    return tuple(c for c in vocabulary if c.label not in lost)
+def _lost(entry: Entry, kept: dict[str, Any]) -> set[str]:
+    """Labels of objects that were refused: the objects left no longer prove their absence or number."""
+    objects = kept.get("objects", ())
+    if len(objects) == len(entry.rows["object"]):
+        return set()
+    ids = {annotation.id for annotation in objects}
+    return {row.record.category.label for row in entry.rows["object"] if row.record.id not in ids}
+
+
+def _complete(entry: Entry, lost: set[str]) -> tuple[str, ...]:
+    labels = {row.record.category.label for row in entry.rows["object"]}
+    return tuple(sorted(labels - entry.partial - lost))
+
+
+def _dialogues(root: Path, dataset: Dataset, listing: Listing, files: tuple[SourceFile, ...]) -> Iterator[Dialogue]:
+    """The dialogues of a data set, their images opened; one of whose images cannot be used is refused."""
+    for row in listing.dialogues:
+        images = []
+        for n, file in enumerate(row.files):
+            entry = Entry(str(n), file, None, None, row.record.licence, row.record.attribution)
+            image, reason, detail = _open(root, dataset.images, entry)
+            if image is None:
+                listing.refuse("dialogue", row.record.id.removeprefix(f"{dataset.name}/"), reason, detail)
+                break
+            images.append(image)
+        else:
+            listing.tally.kept["dialogue"] += 1
+            yield replace(row.record, images=tuple(images), files=files)
 
 
 def _open(root: Path, folder: str, entry: Entry, decode: bool = True) -> tuple[ImageRef | None, str, str]:

@@ -7,17 +7,32 @@ both sides, so that a caller can assert in = out + rejected.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vistune.errors import VistuneError
-from vistune.records import Annotation, Caption, Category, Question, Reject
+from vistune.records import Category, Dialogue, Reject
+from vistune.sources.boxes import Frame
+from vistune.sources.spec import AnnotationFile
+
+KINDS = {
+    "object": "objects",
+    "caption": "captions",
+    "question": "questions",
+    "label": "labels",
+    "relation": "relations",
+    "phrase": "phrases",
+    "line": "lines",
+    "table": "tables",
+}
+"""Kinds of annotations, and the field of `AnnotatedImage` that holds them."""
 
 
 @dataclass
 class Tally:
-    """Rows met and rows kept, by kind: image, object, caption, question.
+    """Rows met and rows kept, by kind: image, dialogue, and those of `KINDS`.
 
     After `read` is exhausted, `sum(entered) = sum(kept) + number of rejects it appended`. An image listed by
     several files is one row; annotations of a rejected image are rejected each, with the image's reason.
@@ -25,6 +40,18 @@ class Tally:
 
     entered: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
+    passed_over: Counter[str] = field(default_factory=Counter)  # rows of other splits: neither met nor kept
+    mended: Counter[str] = field(default_factory=Counter)  # repairs of kept rows, by reason: "box_clipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An annotation whose boxes wait for the true size of its image."""
+
+    record: Any  # a record of the kind's type, boxes still empty
+    boxes: tuple[Sequence[Any], ...] = ()  # four numbers each, as the file has them
+    frame: Frame = "xywh"
+    clip: bool = False  # boxes of this data set are known to leave the image: cut them off instead of refusing
 
 
 @dataclass
@@ -37,9 +64,17 @@ class Entry:
     height: int | None
     licence: str
     attribution: str
-    objects: list[tuple[Annotation, tuple[float, ...]]] = field(default_factory=list)  # with pixel x, y, width, height
-    captions: list[Caption] = field(default_factory=list)
-    questions: list[Question] = field(default_factory=list)
+    rows: dict[str, list[Pending]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    complete: bool = False  # the labels of its objects are annotated completely, but for those of `partial`
+    partial: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class DialogueRow:
+    """A dialogue whose image files are not opened yet."""
+
+    record: Dialogue  # without images
+    files: tuple[str, ...]  # relative to the data set's image folder
 
 
 @dataclass
@@ -53,16 +88,94 @@ class Listing:
     licence: str = ""  # defaults of the data set
     attribution: str = ""
     image_pattern: str = ""
+    split: str = "train"
     images: dict[str, Entry] = field(default_factory=dict)
+    dialogues: list[DialogueRow] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)  # ids of images that were listed but cannot be used
     vocabulary: dict[str, Category] = field(default_factory=dict)  # things by label, in the order of the files
+    embed: Callable[[str, bytes], None] | None = None  # called with (file, bytes) of images held by annotation files
 
     def refuse(self, kind: str, id: Any, reason: str, detail: str) -> None:
         self.rejects.append(Reject(self.stage, f"{self.dataset}/{kind}/{id}", reason, detail))
 
+    def each(self, kind: str, values: Iterable[Any], file: AnnotationFile, id: str) -> Iterator[Row]:
+        """The rows of one kind in a file, each counted as met; use each `with row:`. `id`: the key that names a row
+        (rows without it are named by their position, rows with the id of an earlier one are refused)."""
+        seen: set[str] = set()
+        for position, value in enumerate(values):
+            self.tally.entered[kind] += 1
+            yield Row(self, kind, value, file, label(value, id, position), seen)
+
+    def image(self, key: str, file: str, width: int | None = None, height: int | None = None) -> Entry | None:
+        """The image `key`, listed here for the first time or again; None when it was refused before. For formats
+        that mention images rather than list them."""
+        if key in self.refused:
+            return None
+        if key not in self.images:
+            self.tally.entered["image"] += 1
+            self.images[key] = Entry(key, file, width, height, self.licence, self.attribution)
+        return self.images[key]
+
+    def keep(self, kind: str, image: str, pending: Pending) -> None:
+        self.images[image].rows[kind].append(pending)
+
 
 class Malformed(Exception):
     """A row lacks a key or holds a value of the wrong type; the text says which."""
+
+
+class Refused(Exception):
+    """A row is well formed but cannot be used."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class Row:
+    """One row of a file. As a context manager it ends a bad row, raised as Malformed or Refused, as a reject."""
+
+    __slots__ = ("_seen", "file", "kind", "listing", "name", "value")
+
+    def __init__(
+        self, listing: Listing, kind: str, value: Any, file: AnnotationFile, name: str, seen: set[str]
+    ) -> None:
+        self.listing, self.kind, self.value, self.file, self.name, self._seen = listing, kind, value, file, name, seen
+
+    def __enter__(self) -> Row:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> bool:
+        if isinstance(error, Malformed):
+            self.listing.refuse(self.kind, self.name, "row_malformed", f"{self.file.path}: {error}.")
+        elif isinstance(error, Refused):
+            self.listing.refuse(self.kind, self.name, error.reason, f"{self.file.path}: {error}")
+        return isinstance(error, Malformed | Refused)
+
+    def need(self, key: str, kinds: type | tuple[type, ...], default: Any = ...) -> Any:
+        return need(self.value, key, kinds, default)
+
+    def identifier(self, key: str) -> str:
+        return identifier(self.value, key)
+
+    def text(self, key: str, default: Any = ...) -> str:
+        """Text on one line. Raises Malformed when it is absent or no text, unless there is a default; it may be
+        empty."""
+        return " ".join(need(self.value, key, str, default).split())
+
+    def keep(self, image: str, record: Any, *boxes: Sequence[Any], frame: Frame = "xywh", clip: bool = False) -> None:
+        """Keeps what the row says about an image that is listed. Raises Refused: `duplicate_id`, `image_unknown`."""
+        if self.name in self._seen:
+            raise Refused("duplicate_id", "the id occurs before.")
+        if image not in self.listing.images:
+            raise Refused("image_unknown", f"image {image} is not listed.")
+        self._seen.add(self.name)
+        self.listing.keep(self.kind, image, Pending(record, boxes, frame, clip))
+
+    def pass_over(self) -> None:
+        """The row belongs to another split: it counts as not met."""
+        self.listing.tally.entered[self.kind] -= 1
+        self.listing.tally.passed_over[self.kind] += 1
 
 
 def identifier(row: dict[str, Any], key: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from vistune.errors import VistuneError
 from vistune.files import read_json, write_json
@@ -17,17 +17,23 @@ from vistune.records import ImageRef
 
 MANIFEST = "sources.json"
 
-Format = Literal["coco_instances", "coco_captions", "vqa"]
 Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """One annotation file. For `vqa`, `path` is the questions file and `annotations` the file with the answers."""
+    """One annotation file, or folder of files, in one of the formats of `formats.FORMATS`."""
 
-    format: Format
+    format: str
     path: str
-    annotations: str = ""
+    annotations: str = ""  # the second file of formats that come in two: for `vqa`, the answers
+
+    def __post_init__(self) -> None:
+        from vistune.sources.formats import FORMATS
+
+        if self.format not in FORMATS:
+            near = unknown(self.format, list(FORMATS)).removeprefix("unknown parameter ")
+            raise VistuneError(f"annotation file {self.path}: unknown format {near}")
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,8 @@ def read_manifest(root: Path) -> Manifest:
 
 def check_names(manifest: Manifest) -> None:
     """Names become ids and folder names, so they must be plain and unique."""
+    from vistune.sources.formats import FORMATS
+
     names = [d.name for d in manifest.datasets] + [b.name for b in manifest.benchmarks]
     for name in names:
         if not name or not all(c.isalnum() or c in "-_." for c in name) or name.startswith("."):
@@ -109,10 +117,9 @@ def check_names(manifest: Manifest) -> None:
         if not dataset.files:
             raise VistuneError(f"data set {dataset.name} names no annotation files.")
         for file in dataset.files:
-            if file.format == "vqa" and not file.annotations:
-                raise VistuneError(
-                    f"data set {dataset.name}: {file.path} needs `annotations`, the file with the answers."
-                )
+            if FORMATS[file.format].needs and not file.annotations:
+                second = FORMATS[file.format].annotations
+                raise VistuneError(f"data set {dataset.name}: {file.path} needs `annotations`: {second}.")
 
 
 def parse_source(text: str) -> Dataset:
@@ -127,14 +134,15 @@ def parse_source(text: str) -> Dataset:
     >>> [f.format for f in parse_source("coco_instances:a/boxes.json,coco_captions:a/text.json").files]
     ['coco_instances', 'coco_captions']
     """
-    formats = get_args(Format)
+    from vistune.sources.formats import FORMATS
+
     keys = ("images", "name", "split", "annotations", "image_pattern", "licence", "attribution")
     files: list[tuple[str, str]] = []
     given: dict[str, str] = {}
     for part in text.split(","):
         kind, _, path = (piece.strip() for piece in part.partition(":"))
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if kind in formats and path:
+        if kind in FORMATS and path:
             files.append((kind, path))
         elif key in keys and value:
             given[key] = value
@@ -142,7 +150,7 @@ def parse_source(text: str) -> Dataset:
             raise VistuneError(f"source {text!r}: {unknown(key, keys)}")
         else:
             raise VistuneError(
-                f"source {text!r}: {part!r} is neither FORMAT:PATH (formats: {', '.join(formats)}) nor key=value "
+                f"source {text!r}: {part!r} is neither FORMAT:PATH (formats: {', '.join(FORMATS)}) nor key=value "
                 f"(keys: {', '.join(keys)})."
             )
     if not files:
@@ -154,7 +162,7 @@ def parse_source(text: str) -> Dataset:
         "name": Path(files[0][1]).stem,
         "split": "train",
         "images": str(Path(files[0][1]).parent),
-        "files": [{"format": f, "path": p, "annotations": answers if f == "vqa" else ""} for f, p in files],
+        "files": [{"format": f, "path": p, "annotations": answers if FORMATS[f].annotations else ""} for f, p in files],
         **given,
     }
     dataset = parse(Dataset, tree, "source")

@@ -1,4 +1,5 @@
-"""VQA v2 question and annotation files (https://visualqa.org/vqa_v2_data.html), joined on `question_id`.
+"""VQA v2 question and annotation files (https://visualqa.org/vqa_v2_data.html), joined on `question_id`; OK-VQA has
+the same layout.
 
 `multiple_choices` is read when present (VQA v1's multiple-choice files). Images are those the data set's COCO files
 list, else the data set's `image_pattern`.
@@ -6,14 +7,13 @@ list, else the data set's `image_pattern`.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from vistune.errors import VistuneError
 from vistune.files import inside, read_json
 from vistune.records import Question
-from vistune.sources.rows import Entry, Listing, Malformed, identifier, label, need, section
+from vistune.sources.questions import image_of, majority, question_text, read_choices, texts
+from vistune.sources.rows import Listing, Malformed, Refused, need, section
 from vistune.sources.spec import AnnotationFile
 
 
@@ -21,100 +21,56 @@ def read_questions(root: Path, file: AnnotationFile, listing: Listing) -> None:
     """Adds the answered questions of a pair of files."""
     path = inside(root, file.path)
     tree = read_json(path)
+    rows = section(tree, "questions", path)
     answers = _answers(root, file, listing)
-    licence = tree.get("license") if isinstance(tree, dict) else None
+    licence = tree.get("license")
     default = listing.licence or (str(licence.get("name") or "") if isinstance(licence, dict) else "")
-    seen: set[str] = set()
-    for position, row in enumerate(section(tree, "questions", path)):
-        listing.tally.entered["question"] += 1
-        name = label(row, "question_id", position)
-        try:
-            key, image = identifier(row, "question_id"), identifier(row, "image_id")
-            text = " ".join(need(row, "question", str).split())
-            choices = tuple(need_text(c, "multiple_choices") for c in need(row, "multiple_choices", list, []))
-            language = need(row, "language", str, "en")
-        except Malformed as problem:
-            listing.refuse("question", name, "row_malformed", f"{file.path}: {problem}.")
-            seen.add(name)  # its answer was asked for
-            continue
-        if key in seen:
-            listing.refuse("question", name, "duplicate_id", f"{file.path}: the id occurs before.")
-            continue
-        seen.add(key)
-        answer = answers.get(key)
-        if not text:
-            listing.refuse("question", name, "question_empty", f"{file.path}: the question has no text.")
-        elif answer is None:
-            listing.refuse("question", name, "question_unanswered", f"{file.annotations} has no usable answer to it.")
-        elif answer["image"] != image:
-            detail = f"it asks about image {image}, but {file.annotations} answers for image {answer['image']}."
-            listing.refuse("question", name, "image_mismatch", detail)
-        elif choices and answer["answer"] not in choices:
-            detail = f"{answer['answer']!r} is not among {', '.join(choices)}."
-            listing.refuse("question", name, "answer_not_among_choices", detail)
-        elif image in listing.refused or (image not in listing.images and not listing.image_pattern):
-            detail = f"{file.path}: image {image} is in no COCO file of the data set (and no image_pattern is set)."
-            listing.refuse("question", name, "image_unknown", detail)
-        else:
-            if image not in listing.images:
-                listing.tally.entered["image"] += 1
-                place = expand(listing.image_pattern, row["image_id"])
-                listing.images[image] = Entry(image, place, None, None, default, listing.attribution)
-            question = Question(key, text, answer["answer"], answer["answers"], choices, answer["kind"], language)
-            listing.images[image].questions.append(question)
-    for key in sorted(answers.keys() - seen):
+    asked: set[str] = set()
+    for row in listing.each("question", rows, file, id="question_id"):
+        asked.add(row.name)  # whatever becomes of the question, its answer was asked for
+        with row:
+            key, image = row.identifier("question_id"), row.identifier("image_id")
+            text = question_text(row, "question")
+            choices = read_choices(row, "multiple_choices", [])
+            language = row.need("language", str, "en")
+            answer = answers.get(key)
+            if answer is None:
+                raise Refused("question_unanswered", f"{file.annotations} has no usable answer to it.")
+            if answer.image != image:
+                detail = f"it asks about image {image}, but {file.annotations} answers for image {answer.image}."
+                raise Refused("image_mismatch", detail)
+            if choices and answer.agreed not in choices:
+                raise Refused("answer_not_among_choices", f"{answer.agreed!r} is not among {', '.join(choices)}.")
+            question = Question(key, text, answer.agreed, answer.given, choices, answer.kind, language)
+            row.keep(image_of(row, listing.image_pattern, default), question)
+    for key in sorted(answers.keys() - asked):
         listing.tally.entered["question"] += 1
         listing.refuse("question", key, "answer_unasked", f"{file.path} has no question for this answer.")
 
 
-def expand(pattern: str, image_id: int | str) -> str:
-    """The file name of an image from its id.
-
-    >>> expand("COCO_val2014_{image_id:012d}.jpg", 42)
-    'COCO_val2014_000000000042.jpg'
-    """
-    for value in (image_id, int(image_id) if str(image_id).isdigit() else image_id):
-        try:
-            return pattern.format(image_id=value)
-        except (KeyError, IndexError, ValueError, AttributeError):
-            continue
-    raise VistuneError(
-        f"image_pattern {pattern!r} does not fit image id {image_id!r}; "
-        "expected something like '{image_id:012d}.jpg'."
-    )
+class _Answer(NamedTuple):
+    image: str
+    agreed: str
+    given: tuple[str, ...]
+    kind: str
 
 
-def need_text(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise Malformed(f"{what} holds {value!r:.80}, expected text")
-    return " ".join(value.split())
-
-
-def _answers(root: Path, file: AnnotationFile, listing: Listing) -> dict[str, dict[str, Any]]:
-    """question id -> image, agreed answer, all answers, kind. Bad rows are left out: their question is rejected."""
-    found: dict[str, dict[str, Any]] = {}
+def _answers(root: Path, file: AnnotationFile, listing: Listing) -> dict[str, _Answer]:
+    """Answers by question id. Bad rows are rejected, and later their question."""
+    found: dict[str, _Answer] = {}
     path = inside(root, file.annotations)
-    for position, row in enumerate(section(read_json(path), "annotations", path)):
-        try:
-            key = identifier(row, "question_id")
-            given = tuple(need_text(need(a, "answer", str), "answer") for a in need(row, "answers", list, []))
-            agreed = need(row, "multiple_choice_answer", str, "")
-            if not agreed and given:
-                agreed = Counter(given).most_common(1)[0][0]
-            answer = {
-                "image": identifier(row, "image_id"),
-                "answer": need_text(agreed, "multiple_choice_answer"),
-                "answers": given or (agreed,),
-                "kind": need(row, "question_type", str, ""),
-            }
-        except Malformed as problem:
-            listing.tally.entered["question"] += 1
-            name = f"answer-{label(row, 'question_id', position)}"
-            listing.refuse("question", name, "row_malformed", f"{file.annotations}: {problem}.")
-            continue
-        if key in found:
-            listing.tally.entered["question"] += 1
-            listing.refuse("question", f"answer-{key}", "duplicate_id", f"{file.annotations}: answered before.")
-        else:
-            found[key] = answer
+    rows = section(read_json(path), "annotations", path)
+    for row in listing.each("question", rows, AnnotationFile(file.format, file.annotations), id="question_id"):
+        row.name = f"answer-{row.name}"
+        with row:
+            key = row.identifier("question_id")
+            given = texts([need(a, "answer", str) for a in row.need("answers", list, [])], "answers")
+            agreed = row.text("multiple_choice_answer", "") or (majority(given) if given else "")
+            if not agreed:
+                raise Malformed("multiple_choice_answer and answers are empty")
+            if key in found:
+                raise Refused("duplicate_id", "the question is answered before.")
+            image, kind = row.identifier("image_id"), row.need("question_type", str, "")
+            found[key] = _Answer(image, agreed, given or (agreed,), kind)
+    listing.tally.entered["question"] -= len(found)  # a question and its answer are one row
     return found

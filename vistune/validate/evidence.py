@@ -94,10 +94,12 @@ def _add(root: Path, dataset: Dataset, evidence: Evidence) -> None:
     for category in listing.vocabulary.values():
         evidence.names.add(category)
     for entry in listing.images.values():
-        rows = ([o for o, _ in entry.objects], entry.captions, entry.questions)
         evidence.images[f"{dataset.name}/{entry.id}"] = Shown(
             dataset.split,
-            frozenset(row.id for kind in rows for row in kind),
-            frozenset(o.category.label for o, _ in entry.objects),
+            frozenset(row.record.id for rows in entry.rows.values() for row in rows),
+            frozenset(row.record.category.label for row in entry.rows["object"]),
             entry.attribution,
         )
+    for row in listing.dialogues:
+        shown = Shown(dataset.split, frozenset((row.record.id,)), frozenset(), row.record.attribution)
+        evidence.images[row.record.id] = shown

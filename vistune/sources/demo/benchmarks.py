@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
+from vistune.english import plural, with_article
 from vistune.hashing import choose, keyed, shuffled
 from vistune.sources.demo.backgrounds import COLOURS
 from vistune.sources.demo.drawings import Concept
 from vistune.sources.demo.questions import SIDES, Asked
 from vistune.sources.demo.scenes import Scene
-from vistune.sources.demo.words import a, plural
 
 Questions = list[tuple[int, Asked]]  # scene id and question
 
@@ -28,9 +28,8 @@ def presence(scenes: Sequence[Scene], concepts: Sequence[Concept], most: int, se
         there = choose(list(scene.counts()), seed, *key, "yes")
         absent = distractors(scene, concepts, rank % 2 == 0, 1, seed, *key)[0]
         for concept, answer in ((there, "yes"), (absent, "no")):
-            asked.append(
-                (scene.id, Asked(f"Is there {a(concept.name)} in the picture?", answer, "is there", ("yes", "no")))
-            )
+            text = f"Is there {with_article(concept.name)} in the picture?"
+            asked.append((scene.id, Asked(text, answer, "is there", ("yes", "no"))))
     return asked
 
 
@@ -81,7 +80,7 @@ def which_of_two(scenes: Sequence[Scene], concepts: Sequence[Concept], most: int
         there = choose(list(scene.counts()), seed, *key)
         absent = distractors(scene, concepts, rank // 2 % 2 == 0, 1, seed, *key, like=there)[0]
         pair = (there.name, absent.name) if rank % 2 == 0 else (absent.name, there.name)
-        text = f"Which one is in the picture, {a(pair[0])} or {a(pair[1])}?"
+        text = f"Which one is in the picture, {with_article(pair[0])} or {with_article(pair[1])}?"
         asked.append((scene.id, Asked(text, there.name, "which one", pair)))
     return asked
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from vistune.english import amount, join, number_word, sentence, with_article
 from vistune.hashing import keyed, shuffled
 from vistune.sources.demo.questions import SIDES
 from vistune.sources.demo.scenes import Placed, Scene
-from vistune.sources.demo.words import NUMBERS, a, count, listed, sentence
 
 RELATIONS = (("left", "to the left of"), ("right", "to the right of"), ("top", "above"), ("bottom", "below"))
 
@@ -14,14 +14,14 @@ def captions(scene: Scene, size: int, seed: int) -> list[str]:
     """Two or three different captions of a scene."""
     key = ("demo", "captions", scene.id)
     forms = _single(scene, size) if len(scene.objects) == 1 else _several(scene, seed)
-    return [sentence(form) for form in shuffled(forms, seed, *key)[: 2 + keyed(seed, *key, "number") % 2]]
+    return [sentence(f"{form}.") for form in shuffled(forms, seed, *key)[: 2 + keyed(seed, *key, "number") % 2]]
 
 
 def background(scene: Scene) -> str:
     """ "a striped green background"."""
     texture = scene.background.texture
     colour = scene.background.colour.name
-    return a(f"{colour} background" if texture == "plain" else f"{texture} {colour} background")
+    return with_article(f"{colour} background" if texture == "plain" else f"{texture} {colour} background")
 
 
 def place(placed: Placed, size: int) -> str:
@@ -41,7 +41,7 @@ def place(placed: Placed, size: int) -> str:
 
 
 def _single(scene: Scene, size: int) -> list[str]:
-    name, where = a(scene.objects[0].concept.name), place(scene.objects[0], size)
+    name, where = with_article(scene.objects[0].concept.name), place(scene.objects[0], size)
     behind = background(scene)
     return [
         f"{name} on {behind}",
@@ -54,7 +54,7 @@ def _single(scene: Scene, size: int) -> list[str]:
 
 def _several(scene: Scene, seed: int) -> list[str]:
     counts = shuffled(scene.counts().items(), seed, "demo", "captions", scene.id, "names")
-    things = listed([count(n, concept.name) for concept, n in counts])
+    things = join([amount(concept.name, n) for concept, n in counts])
     behind = background(scene)
     forms = [
         f"{things} on {behind}",
@@ -63,16 +63,16 @@ def _several(scene: Scene, seed: int) -> list[str]:
         f"a drawing of {things} against {behind}",
     ]
     if len(counts) > 1:
-        forms.append(f"{NUMBERS[len(scene.objects)]} things on {behind}: {things}")
+        forms.append(f"{number_word(len(scene.objects))} things on {behind}: {things}")
     for side, relation in RELATIONS:
         alone = scene.alone_at(side)
         if alone is None or scene.counts()[alone.concept] > 1:
             continue
-        name = a(alone.concept.name)
-        others = [count(n, concept.name) for concept, n in counts if concept is not alone.concept]
+        name = with_article(alone.concept.name)
+        others = [amount(concept.name, n) for concept, n in counts if concept is not alone.concept]
         if len(scene.objects) == 2:
             forms.append(f"{name} {relation} {others[0]}")
             forms.append(f"{name} {relation} {others[0]}, on {behind}")
         else:
-            forms.append(f"{SIDES[side]} is {name}, and the rest of the picture has {listed(others)}")
+            forms.append(f"{SIDES[side]} is {name}, and the rest of the picture has {join(others)}")
     return forms

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vistune.english import plural, with_article
 from vistune.hashing import choose, shuffled
 from vistune.sources.demo.backgrounds import TEXTURES
 from vistune.sources.demo.scenes import Scene
-from vistune.sources.demo.words import a, plural
 
 PER_SCENE = 6
 
@@ -61,7 +61,8 @@ def questions(scene: Scene, seed: int) -> list[Asked]:
         asked.append(Asked(choose(BIGGEST, seed, *key, "biggest"), first.concept.name, "what is"))
     if len(counts) == 2:
         one, other = shuffled(counts, seed, *key, "other")
-        asked.append(Asked(choose(OTHER, seed, *key, "form").format(name=a(one.name)), other.name, "what is"))
+        text = choose(OTHER, seed, *key, "form").format(name=with_article(one.name))
+        asked.append(Asked(text, other.name, "what is"))
     if choose((True, False, False), seed, *key, "ask texture"):
         asked.append(_texture(scene, seed, *key))
     return shuffled(asked, seed, *key, "choice")[:PER_SCENE]
