@@ -34,7 +34,7 @@ pipeline-run: setup ## Run the whole pipeline here, or on KFP_ENDPOINT; ARGS="--
 	@$(BIN)/python pipelines/run.py $(ARGS)
 
 test: setup ## Run the tests; ARGS="-k params"
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 lint: setup ## Check style and types
 	@$(BIN)/ruff check .

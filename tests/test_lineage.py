@@ -64,6 +64,9 @@ def test_md5_is_the_one_dvc_records(tmp_path):
 def test_git_revision_and_dirty_flag(repository):
     sha = git(repository, "rev-parse", "HEAD")
     assert lineage.git() == (sha, False)
+    (repository / "dvc.lock").write_text("schema: '2.0'\n")
+    lineage.git.cache_clear()
+    assert lineage.git() == (sha, False)
     (repository / "params.yaml").write_text("seed: 4\n")
     lineage.git.cache_clear()
     assert lineage.git() == (sha, True)
@@ -113,6 +116,7 @@ def test_dvc_lock_never_says_that_params_yaml_gave_what_an_override_gave(reposit
     assert not (repository / "dvc.lock").exists()
 
 
+@pytest.mark.slow
 def test_repro_runs_every_stage_once(repository, monkeypatch):
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))  # activated
 

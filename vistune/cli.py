@@ -41,10 +41,12 @@ Source = Annotated[
     list[str],
     typer.Option(
         "--source",
-        help="Your own data instead of the configured sources; repeatable. E.g. coco_instances:boxes.json,images=jpg",
+        help="Your own data instead of the configured sources; repeatable. E.g. coco_instances:boxes.json,images=jpg. "
+        "`vistune sources --formats` lists the formats",
         metavar="FORMAT:PATH[,images=DIR]",
     ),
 ]
+Formats = Annotated[bool, typer.Option("--formats", help="List the annotation formats that are read, and stop")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
 
 
@@ -127,12 +129,36 @@ def _sources(
     assign: Assign = [],  # noqa: B006
     source: Source = [],  # noqa: B006
     output: Output = None,
+    formats: Formats = False,
     debug: Debug = False,
 ) -> None:
+    if formats:
+        print_formats()
+        return
     tree = settings(params, overlay, assign)
     if source:
         from_sources(tree, source)
     run_stage("sources", tree, [], output)
+
+
+def print_formats() -> None:
+    """Prints the table of annotation formats."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from vistune.sources import FORMATS
+
+    table = Table(box=box.SIMPLE, title="Annotation formats, for --source FORMAT:PATH and files.format in params.yaml")
+    table.add_column("FORMAT", no_wrap=True)
+    table.add_column("what", overflow="fold", ratio=2)
+    table.add_column("fields, and what annotations= names", overflow="fold", ratio=3)
+    for name, format in FORMATS.items():
+        second = f"\nannotations={'' if format.needs else ' (optional)'}: {format.annotations}"
+        fields = format.fields + (second if format.annotations else "")
+        table.add_row(name, Text(format.what), Text(fields))  # Text: brackets are no markup
+    Console().print(table)
 
 
 def _adapt(
@@ -195,6 +221,87 @@ def show_params(
 
     parsed = Settings.parse(settings(params, overlay, assign))
     print(to_yaml(parsed.seed, parsed.sections, {s: STAGES[s].help for s in STAGES}), end="")
+
+
+class ExportCommand(TyperCommand):
+    """A command whose help goes on to list release views and box formats."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from vistune.boxcodec import CODECS
+
+        if self.name == "export":
+            from vistune.export import VIEWS
+
+            with formatter.section("Views"):
+                formatter.write_dl([(name, view.what) for name, view in VIEWS.items()])
+        with formatter.section("Box formats"):
+            formatter.write_dl([(codec.name, codec.words()) for codec in CODECS.values()])
+
+
+Release = Annotated[Path, typer.Argument(help="Output of `vistune validate`", metavar="RELEASE")]
+
+
+@app.command("export", cls=ExportCommand)
+def export_view(
+    view: Annotated[str, typer.Option("--as", help="Form of the export, see below", metavar="VIEW")],
+    release: Release = Path("outputs/validate"),
+    output: Annotated[Path | None, typer.Option(help="[default: outputs/export/VIEW]", metavar="DIR")] = None,
+    boxes: Annotated[str, typer.Option(help="Format of boxes in the text, see below", metavar="FORMAT")] = "vistune",
+    split: Annotated[str, typer.Option(help="Only this split [default: all]", metavar="SPLIT")] = "",
+    debug: Debug = False,
+) -> None:
+    """Write a release in the form that another trainer, hub or loader reads."""
+    from vistune.export import described, export
+
+    target = output or Path("outputs/export") / view
+    print(f"{described(export(release, view, target, boxes, split))}\n  in {target}")
+
+
+@app.command()
+def explain(
+    id: Annotated[str, typer.Argument(help="Id of a sample, or the start of one", show_default=False)] = "",
+    release: Annotated[Path, typer.Option(help="Output of validate, adapt or self_instruct", metavar="FOLDER")] = Path(
+        "outputs/validate"
+    ),
+    annotation: Annotated[str, typer.Option(help="List the samples made from this annotation", metavar="ID")] = "",
+    template: Annotated[str, typer.Option(help="... phrased by this template", metavar="ID[@VERSION]")] = "",
+    source: Annotated[str, typer.Option(help="... about images of this data set", metavar="DATASET")] = "",
+    debug: Debug = False,
+) -> None:
+    """Show what made a sample; or list the samples (id, task) that an annotation, template or data set made."""
+    from vistune.explain import Query, search
+    from vistune.explain import explain as about
+
+    query = Query(annotation, template, source)
+    if bool(id) == any(vars(query).values()):
+        raise VistuneError("explain needs either the id of a sample, or some of --annotation, --template and --source.")
+    try:
+        if id:
+            print(about(release, id))
+        else:
+            for sample, task in search(release, query):
+                print(sample, task, sep="\t")
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@app.command("sheet", cls=ExportCommand)
+def contact_sheet(
+    release: Release = Path("outputs/validate"),
+    output: Annotated[Path, typer.Option(help="HTML file; a PNG is written beside it", metavar="FILE")] = Path(
+        "sheet.html"
+    ),
+    boxes: Annotated[
+        list[str], typer.Option(help="Format to show, see below; repeatable [default: all]", metavar="FORMAT")
+    ] = [],  # noqa: B006
+    count: Annotated[int, typer.Option(help="Images to show")] = 24,
+    debug: Debug = False,
+) -> None:
+    """Draw boxes of a release as each export writes them, so that a wrong frame is seen."""
+    from vistune.sheet import write_sheet
+
+    made = write_sheet(release, output, boxes, count)
+    print(f"sheet: {made['images']} images in {made['formats']} formats\n  in {made['html']} and {made['png']}")
 
 
 @app.command()

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Raises VistuneError naming the file, and the line where the JSON breaks."""
+def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Raises VistuneError naming the file, and the line where the JSON breaks. `pairs` makes objects of their members
+    instead of `dict`, which keeps only the last of equal keys."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=pairs)
     except FileNotFoundError:
         raise VistuneError(f"{path} does not exist. Check the path, or run the stage that writes it.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # malformed, no UTF-8, a number of 5,000 digits, nested too deep
         raise VistuneError(
             f"{path} is not valid JSON ({error}). The file may be cut short or in another format; "
             "restore it from its origin and run again."
@@ -73,6 +74,11 @@ def tree_digest(root: Path, exclude: tuple[str, ...] = ()) -> str:
     """Digest of names and contents of all files under `root` (relative names in `exclude` are left out)."""
     leaves = ((p.relative_to(root).as_posix(), p) for p in files_under(root))
     return merkle_root((name, file_digest(p)) for name, p in leaves if name not in exclude)
+
+
+def path_digest(path: Path) -> str:
+    """Digest of a file's bytes, or of the names and contents of all files under a folder."""
+    return tree_digest(path) if path.is_dir() else file_digest(path)
 
 
 def link_tree(source: Path, target: Path) -> None:

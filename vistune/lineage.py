@@ -22,14 +22,17 @@ from vistune.stages import EXECUTION, Settings, receipt, repository
 def git(root: Path | None = None) -> tuple[str, bool]:
     """(commit, dirty) of the repository that holds the code; ("", False) outside a git checkout.
 
-    In an image there is no checkout: `VISTUNE_GIT_SHA` says which commit it was built from.
+    dvc.lock does not count: a run writes it. In an image there is no checkout: `VISTUNE_GIT_SHA` says which commit it
+    was built from.
     """
     given = os.environ.get("VISTUNE_GIT_SHA", "")
     if given:
         return given, False
     root = root or repository()
     sha = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    return sha, bool(_git(root, "status", "--porcelain", "--untracked-files=normal")) if sha else False
+    return sha, bool(
+        _git(root, "status", "--porcelain", "--untracked-files=normal", "--", ":!dvc.lock")
+    ) if sha else False
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -8,12 +8,11 @@ Boxes are pixel (x1, y1, x2, y2) of the upright image, always; a model family re
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from dataclasses import dataclass, field
+from functools import cache
+from json.encoder import encode_basestring as quote
 from typing import Literal
-
-from vistune.hashing import canonical
 
 SCHEMA_VERSION = 2
 
@@ -28,9 +27,9 @@ Polygon = tuple[float, ...]
 class ImageRef:
     """Which image: identity is the digest of the file's bytes; `path` only says where a copy lies."""
 
-    sha256: str
+    sha256: str  # of the file's bytes, 64 hexadecimal digits
     width: int  # pixels, upright (EXIF orientation applied)
-    height: int
+    height: int  # pixels, upright
     format: str  # "png", "jpeg", ...
     path: str  # relative to the folder of the artefact that holds the image
 
@@ -142,7 +141,7 @@ class Question:
 @dataclass(frozen=True)
 class SourceFile:
     path: str  # relative to the sources folder
-    sha256: str
+    sha256: str  # of its bytes; of names and contents for a folder
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ class AnnotatedImage:
 @dataclass(frozen=True)
 class Message:
     role: Literal["user", "assistant", "system"]
-    text: str
+    text: str  # without image placeholders
     images: tuple[int, ...] = ()  # indices into Sample.images that are shown in this message
     places: tuple[int, ...] = ()  # at which character of `text` each is shown; empty: all before the text
 
@@ -209,12 +208,12 @@ class Dialogue:
 class Region:
     """A named box the sample speaks about."""
 
-    box: Box
-    label: str
-    annotation_id: str
-    image: int = 0
+    box: Box  # pixel x1, y1, x2, y2 of the upright image
+    label: str  # name of its category in the source
+    annotation_id: str  # in the source file
+    image: int = 0  # index into Sample.images
     mention: tuple[int, ...] = ()  # message, first character, end: where its box or name stands; empty: nowhere
-    polygons: tuple[Polygon, ...] = ()
+    polygons: tuple[Polygon, ...] = ()  # outlines of its parts, pixel x, y, x, y, ... each
 
 
 @dataclass(frozen=True)
@@ -222,11 +221,11 @@ class Lineage:
     """What made a sample: enough to explain it, to repeat it, and to withdraw it."""
 
     annotated_image: str  # AnnotatedImage.id or Dialogue.id
-    annotation_ids: tuple[str, ...]
-    files: tuple[SourceFile, ...]
+    annotation_ids: tuple[str, ...]  # that make it true, as the source files name them
+    files: tuple[SourceFile, ...]  # of the data set
     template: str = ""  # "presence.en.03@1+sentence@1": instruction and response format (adapt)
     prompt: str = ""  # "conversation@1" (self_instruct)
-    prompt_sha256: str = ""
+    prompt_sha256: str = ""  # of the prompt's text
     teacher: str = ""  # "grammar@1", "openai:<model>"
     request: str = ""  # id in the request ledger
     item: int = 0  # position among what one template or reply gave
@@ -236,47 +235,60 @@ class Lineage:
 class Sample:
     """One training row: (instruction, input, response) and the same as chat messages."""
 
-    id: str
-    dataset: str
-    split: str
-    task: str
-    method: Literal["adapt", "self_instruct"]
-    instruction: str
-    input: str
-    response: str
-    messages: tuple[Message, ...]
-    images: tuple[ImageRef, ...]
+    id: str  # "vt1:" and 26 letters and digits: a hash of what made it
+    dataset: str  # of the image
+    split: str  # "train", "validation" or "test"
+    task: str  # "presence", "caption", "conversation", ...
+    method: Literal["adapt", "self_instruct"]  # the stage that made it
+    instruction: str  # what is asked for
+    input: str  # what it is asked about, where that is given apart: a question, options
+    response: str  # the last answer
+    messages: tuple[Message, ...]  # the same as a dialogue
+    images: tuple[ImageRef, ...]  # each image that is shown
     lineage: Lineage
-    licence: str
+    licence: str  # of the images and their annotations, as the source states it
     group: str  # the leakage unit: samples of one group stay in one split
-    language: str = "en"
+    language: str = "en"  # of the text
     polarity: str = ""  # "yes" | "no" | "negative" | ""
     choices: tuple[str, ...] = ()  # in the order in which they are shown
     permutation: tuple[int, ...] = ()  # choice n is the source's choice permutation[n]; empty: the source has none
     choice_style: str = ""  # how choices are lettered: "A.", "(A)", "1.", ...; empty where they are not shown
-    regions: tuple[Region, ...] = ()
+    regions: tuple[Region, ...] = ()  # boxes it speaks about
 
 
 @dataclass(frozen=True)
 class Reject:
     """A row that was not used. `stage` + `key` say which, `reason` is a short stable word, `detail` a sentence."""
 
-    stage: str
-    key: str
-    reason: str
-    detail: str
+    stage: str  # that refused it
+    key: str  # of the row: a sample's id, or data set, kind and id of a source row
+    reason: str  # a word of the stage: "box_outside"
+    detail: str  # a sentence about this row
 
 
 def sample_id(task: str, lineage: Lineage, seed: int) -> str:
-    """Id of a sample from what made it, so that the same inputs name the same sample.
+    """Id of a sample from what made it, so that the same inputs name the same sample: the first 130 bits of the
+    SHA-256 of that, as canonical JSON, in base 32 (RFC 4648).
 
     >>> len(sample_id("caption", Lineage("d/1", ("7",), ()), 0))
     30
     """
-    identity = [SCHEMA_VERSION, task, seed, lineage.annotated_image, lineage.annotation_ids, lineage.template]
-    identity += [lineage.prompt, lineage.prompt_sha256, lineage.teacher, lineage.item]
-    text = base64.b32encode(hashlib.sha256(canonical(identity)).digest()[:20]).decode().lower()
-    return f"vt1:{text[:26]}"
+    # Spelled out, since the general encoders take a fifth of the time of the adapt stage.
+    ids = ",".join(map(quote, lineage.annotation_ids))
+    identity = (
+        f"[{SCHEMA_VERSION},{quote(task)},{seed},{quote(lineage.annotated_image)},[{ids}],{quote(lineage.template)},"
+        f"{quote(lineage.prompt)},{quote(lineage.prompt_sha256)},{quote(lineage.teacher)},{lineage.item}]"
+    )
+    bits = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:17], "big") >> 1
+    triples = _triples()
+    return "vt1:" + "".join([triples[bits >> shift & 0x7FFF] for shift in range(120, -1, -15)])[:26]
+
+
+@cache
+def _triples() -> list[str]:
+    """Fifteen bits -> three characters of base 32."""
+    alphabet = "abcdefghijklmnopqrstuvwxyz234567"
+    return [a + b + c for a in alphabet for b in alphabet for c in alphabet]
 
 
 def conversation(turns: list[tuple[str, str]]) -> tuple[Message, ...]:

@@ -1,143 +1,116 @@
-"""The Arrow schema of records on disk, and the way there and back."""
+"""Records as Arrow columns, and back. The schema on disk is read off the dataclasses of `records`, so there is one
+truth: a new field there is a new column here.
+
+    str, Literal -> string      int -> int32      float -> float64      bool -> bool
+    tuple[X, ...] -> list       tuple of n equal types -> fixed-size list      dataclass -> struct
+
+No value is null: a record says "" or () for what it does not have.
+"""
 
 from __future__ import annotations
 
+import typing
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, chain, pairwise
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
-from vistune.records import SCHEMA_VERSION, ImageRef, Lineage, Message, Region, Reject, Sample, SourceFile
+from vistune.records import SCHEMA_VERSION, Sample
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
-def sample_to_row(sample: Sample) -> dict[str, Any]:
-    """Plain data for Arrow. Spelled out because `dataclasses.asdict` copies deeply and costs ten times as much."""
-    row = dict(vars(sample))
-    row["messages"] = [vars(m) for m in sample.messages]
-    row["images"] = [vars(i) for i in sample.images]
-    row["regions"] = [vars(r) for r in sample.regions]
-    row["lineage"] = {**vars(sample.lineage), "files": [vars(f) for f in sample.lineage.files]}
-    return row
-
-
-def reject_to_row(reject: Reject) -> dict[str, Any]:
-    return dict(vars(reject))
-
-
-def sample_from_row(row: dict[str, Any]) -> Sample:
-    lineage = dict(row["lineage"])
-    lineage["annotation_ids"] = tuple(lineage["annotation_ids"])
-    lineage["files"] = tuple(SourceFile(**f) for f in lineage["files"])
-    return Sample(
-        **{
-            **row,
-            "messages": tuple(
-                Message(m["role"], m["text"], tuple(m["images"]), tuple(m["places"])) for m in row["messages"]
-            ),
-            "images": tuple(ImageRef(**i) for i in row["images"]),
-            "lineage": Lineage(**lineage),
-            "choices": tuple(row["choices"]),
-            "permutation": tuple(row["permutation"]),
-            "regions": tuple(
-                Region(
-                    tuple(r["box"]),
-                    r["label"],
-                    r["annotation_id"],
-                    r["image"],
-                    tuple(r["mention"]),
-                    tuple(map(tuple, r["polygons"])),
-                )
-                for r in row["regions"]
-            ),
-        }
-    )
-
-
-def reject_from_row(row: dict[str, Any]) -> Reject:
-    return Reject(**row)
+T = TypeVar("T")
 
 
 @cache
+def arrow_schema(record: type) -> pa.Schema:
+    """One column for each field of a record type.
+
+    >>> from vistune.records import Reject
+    >>> arrow_schema(Reject).names
+    ['stage', 'key', 'reason', 'detail']
+    """
+    import pyarrow as pa
+
+    return pa.schema(list(_arrow_type(record)), metadata={"vistune.schema": str(SCHEMA_VERSION)})
+
+
 def sample_schema() -> pa.Schema:
     """The Arrow schema of samples on disk (parquet, zstd, no pixels)."""
+    return arrow_schema(Sample)
+
+
+def to_batch(records: Sequence[Any], record: type) -> pa.RecordBatch:
+    """Records of one type as columns: each column at once, instead of a dict for each row."""
     import pyarrow as pa
 
-    text, strings, integers = pa.string(), pa.list_(pa.string()), pa.list_(pa.int32())
-    file = pa.struct([("path", text), ("sha256", text)])
-    return pa.schema(
-        [
-            ("id", text),
-            ("dataset", text),
-            ("split", text),
-            ("task", text),
-            ("method", text),
-            ("instruction", text),
-            ("input", text),
-            ("response", text),
-            (
-                "messages",
-                pa.list_(pa.struct([("role", text), ("text", text), ("images", integers), ("places", integers)])),
-            ),
-            (
-                "images",
-                pa.list_(
-                    pa.struct(
-                        [
-                            ("sha256", text),
-                            ("width", pa.int32()),
-                            ("height", pa.int32()),
-                            ("format", text),
-                            ("path", text),
-                        ]
-                    )
-                ),
-            ),
-            (
-                "lineage",
-                pa.struct(
-                    [
-                        ("annotated_image", text),
-                        ("annotation_ids", strings),
-                        ("files", pa.list_(file)),
-                        ("template", text),
-                        ("prompt", text),
-                        ("prompt_sha256", text),
-                        ("teacher", text),
-                        ("request", text),
-                        ("item", pa.int32()),
-                    ]
-                ),
-            ),
-            ("licence", text),
-            ("group", text),
-            ("language", text),
-            ("polarity", text),
-            ("choices", strings),
-            ("permutation", integers),
-            ("choice_style", text),
-            (
-                "regions",
-                pa.list_(
-                    pa.struct(
-                        [
-                            ("box", pa.list_(pa.float64(), 4)),
-                            ("label", text),
-                            ("annotation_id", text),
-                            ("image", pa.int32()),
-                            ("mention", integers),
-                            ("polygons", pa.list_(pa.list_(pa.float64()))),
-                        ]
-                    )
-                ),
-            ),
-        ],
-        metadata={"vistune.schema": str(SCHEMA_VERSION)},
-    )
+    schema = arrow_schema(record)
+    batch = pa.RecordBatch.from_struct_array(_column(records, pa.struct(list(schema))))
+    return batch.replace_schema_metadata(schema.metadata)
+
+
+def from_batch(batch: pa.RecordBatch, record: type[T]) -> list[T]:
+    """The records of a batch with the columns of `arrow_schema(record)`."""
+    return _records(batch.columns, record)
+
+
+def from_table(table: pa.Table, record: type[T]) -> list[T]:
+    return [row for batch in table.to_batches() for row in from_batch(batch, record)]
 
 
 @cache
-def reject_schema() -> pa.Schema:
+def field_types(record: Any) -> dict[str, Any]:
+    """Field name -> type, in the order of declaration."""
+    known = typing.get_type_hints(record)
+    return {f.name: known[f.name] for f in fields(record)}
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
     import pyarrow as pa
 
-    return pa.schema([(name, pa.string()) for name in ("stage", "key", "reason", "detail")])
+    if is_dataclass(hint):
+        inside: dict[str, Any] = field_types(hint)  # type: ignore[arg-type]
+        return pa.struct([pa.field(name, _arrow_type(inner)) for name, inner in inside.items()])
+    if get_origin(hint) is tuple:
+        first, *rest = get_args(hint)
+        return pa.list_(_arrow_type(first), -1 if rest == [...] else 1 + len(rest))
+    scalars = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_()}
+    return scalars[str if get_origin(hint) is Literal else hint]
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        rows = map(attrgetter(*kind.names), values)
+        columns = zip(*rows, strict=True) if values else [()] * kind.num_fields
+        parts = [_column(column, field.type) for column, field in zip(columns, kind, strict=True)]
+        return pa.StructArray.from_arrays(parts, fields=list(kind))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(_column(list(chain.from_iterable(values)), kind.value_type), type=kind)
+    if pa.types.is_list(kind):
+        offsets = pa.array(accumulate(map(len, values), initial=0), pa.int32())
+        return pa.ListArray.from_arrays(offsets, _column(list(chain.from_iterable(values)), kind.value_type), type=kind)
+    return pa.array(values, kind)
+
+
+def _records(columns: Iterable[pa.Array], record: Any) -> list[Any]:
+    values = [_values(column, hint) for column, hint in zip(columns, field_types(record).values(), strict=True)]
+    return [record(*row) for row in zip(*values, strict=True)]
+
+
+def _values(array: pa.Array, hint: Any) -> list[Any]:
+    if is_dataclass(hint):
+        return _records(array.flatten(), hint)
+    if get_origin(hint) is not tuple:
+        return array.to_pylist()  # as fast as by way of numpy, and does not import pandas
+    inner, *rest = get_args(hint)
+    flat = _values(array.flatten(), inner)
+    if rest == [...]:
+        ends = array.offsets.to_pylist()
+        first = ends[0]  # not 0 in a slice, which keeps the offsets of the whole
+        return [tuple(flat[a - first : b - first]) if a < b else () for a, b in pairwise(ends)]
+    return list(zip(*[iter(flat)] * (1 + len(rest)), strict=True))

@@ -1,69 +1,104 @@
-"""Records and images on disk.
+"""Records and images on disk: the door that stages use.
 
-A record folder holds `samples-00000.parquet ...` and `rejects-00000.parquet ...` (zstd, no pixels), sorted by id
-and written with pinned settings, so equal records give equal bytes. Images lie once each, under the digest of
-their bytes.
+A record folder holds `samples-00000.parquet ...` and `rejects-00000.parquet ...` (zstd, no pixels), sorted and
+written with pinned settings, so equal records give equal bytes, and `records.json`, written last, which lists them
+with their digests. Shards it does not list are not read. Images lie once each, under the digest of their bytes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from functools import lru_cache
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vistune.errors import VistuneError
-from vistune.files import atomic, inside, link_file
-from vistune.hashing import file_digest
-from vistune.records import ImageRef, Reject, Sample
-from vistune.schema import (
-    reject_from_row,
-    reject_schema,
-    reject_to_row,
-    sample_from_row,
-    sample_schema,
-    sample_to_row,
-)
+from vistune.files import inside, read_json, write_json
+from vistune.hashing import file_digest, merkle_root
+from vistune.imagefile import MAX_IMAGE_PIXELS, decode, describe_image
+from vistune.imagestore import INDEX, ImageStore, LooseImages, image_path, open_store
+from vistune.records import SCHEMA_VERSION, ImageRef, Reject, Sample
+from vistune.schema import from_batch, to_batch
+from vistune.shards import Shard, SortedShards
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from PIL import Image
 
-SHARD_ROWS = 50_000
+__all__ = [
+    "MANIFEST",
+    "MAX_IMAGE_PIXELS",
+    "RecordWriter",
+    "add_image",
+    "counts",
+    "describe_image",
+    "image_path",
+    "open_image",
+    "open_store",
+    "read_rejects",
+    "read_samples",
+    "shards",
+    "verify",
+    "write_rejects",
+    "write_samples",
+]
 
-MAX_IMAGE_PIXELS = 64_000_000
-"""Larger images are refused before they are decoded (a decompression bomb is small on disk)."""
+MANIFEST = "records.json"
+
+BATCH = 2_000
+"""Records that are turned into columns, or back, at a time."""
+
+KINDS: dict[str, tuple[type, tuple[str, ...], bool]] = {
+    "samples": (Sample, ("id",), True),
+    "rejects": (Reject, ("stage", "reason", "key", "detail"), False),
+}
+"""Kind of record -> type, sort key, and whether the key names one record."""
+
+T = TypeVar("T")
+
+
+class RecordWriter(SortedShards):
+    """Shards of one kind, and their entry in the folder's manifest. Memory is that of a shard."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        super().__init__(folder, kind, *KINDS[kind])
+        _list(folder, kind, None)
+        for pattern in (f"{kind}-*.parquet", f".{kind}-*.tmp"):  # of an earlier attempt, whole or cut short
+            for old in folder.glob(pattern):
+                old.unlink()
+
+    def finish(self) -> list[Shard]:
+        written = super().finish()
+        _list(self.folder, self.kind, written)
+        return written
 
 
 def write_samples(folder: Path, samples: Iterable[Sample]) -> int:
     """Writes samples sorted by id. Raises VistuneError when two samples share an id."""
-    ordered = sorted(samples, key=lambda s: s.id)
-    for a, b in pairwise(ordered):
-        if a.id == b.id:
-            raise VistuneError(f"two samples share the id {a.id} ({a.task} of {a.lineage.annotated_image}).")
-    return _write(folder, "samples", (sample_to_row(s) for s in ordered), sample_schema())
+    return _write(folder, "samples", samples)
 
 
 def read_samples(folder: Path) -> Iterator[Sample]:
-    """Samples in id order, one shard in memory at a time."""
-    for row in _read(folder, "samples"):
-        yield sample_from_row(row)
+    """Samples in id order, a few thousand in memory at a time."""
+    return _read(folder, "samples", Sample)
 
 
 def write_rejects(folder: Path, rejects: Iterable[Reject]) -> int:
-    ordered = sorted(rejects, key=lambda r: (r.stage, r.reason, r.key, r.detail))
-    return _write(folder, "rejects", (reject_to_row(r) for r in ordered), reject_schema())
+    return _write(folder, "rejects", rejects)
 
 
 def read_rejects(folder: Path) -> Iterator[Reject]:
-    for row in _read(folder, "rejects"):
-        yield reject_from_row(row)
+    return _read(folder, "rejects", Reject)
 
 
-def counts(entered: int, kept: int, rejects: Iterable[Reject]) -> dict[str, Any]:
-    """The count table of a stage. Raises VistuneError unless in = out + rejected: a row was lost or invented."""
-    reasons = dict(sorted(Counter(r.reason for r in rejects).items()))
+def counts(entered: int, kept: int, rejects: Iterable[Reject] | Mapping[str, int]) -> dict[str, Any]:
+    """The count table of a stage; `rejects` are the records, or their number by reason.
+    Raises VistuneError unless in = out + rejected: a row was lost or invented."""
+    by_reason = rejects if isinstance(rejects, Mapping) else Counter(r.reason for r in rejects)
+    reasons = dict(sorted(by_reason.items()))
     if entered != kept + sum(reasons.values()):
         raise VistuneError(
             f"rows do not add up: {entered} in, {kept} out, {sum(reasons.values())} rejected. This is a defect "
@@ -72,97 +107,109 @@ def counts(entered: int, kept: int, rejects: Iterable[Reject]) -> dict[str, Any]
     return {"in": entered, "out": kept, "rejected": reasons}
 
 
-def _write(folder: Path, kind: str, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
-    import pyarrow as pa
+def shards(folder: Path, kind: str) -> list[Shard]:
+    """The shards of a record folder, in order. Raises VistuneError when they were not written to the end."""
+    listed = _manifest(folder).get(kind)
+    if listed is None:
+        raise VistuneError(
+            f"no {kind}-*.parquet in {folder} that {MANIFEST} lists. Run the stage that writes it, or check the path."
+        )
+    return [Shard(**shard) for shard in listed]
+
+
+def verify(folder: Path) -> str:
+    """Reads every record file again and returns the Merkle root of the folder. Raises VistuneError naming each file
+    that is missing, changed, or does not hold the rows it should."""
     import pyarrow.parquet as pq
 
-    for old in folder.glob(f"{kind}-*.parquet"):
-        old.unlink()
-    total, shard = 0, 0
-    buffer: list[dict[str, Any]] = []
-
-    def flush() -> None:
-        nonlocal shard
-        table = pa.Table.from_pylist(buffer, schema=schema)
-        with atomic(folder / f"{kind}-{shard:05d}.parquet") as path:
-            pq.write_table(table, path, compression="zstd", version="2.6", row_group_size=10_000)
-        shard += 1
-        buffer.clear()
-
-    for row in rows:
-        buffer.append(row)
-        total += 1
-        if len(buffer) == SHARD_ROWS:
-            flush()
-    if buffer or shard == 0:
-        flush()
-    return total
+    manifest, defects = _manifest(folder), []
+    if not manifest:
+        raise VistuneError(f"{folder} holds no records ({MANIFEST} is missing). Run the stage that writes it.")
+    for shard in (Shard(**s) for kind in KINDS for s in manifest.get(kind, [])):
+        path = inside(folder, shard.name)
+        if not path.is_file():
+            defects.append(f"{shard.name} is missing")
+        elif file_digest(path) != shard.sha256:
+            defects.append(f"{shard.name} was changed")
+        elif pq.read_metadata(path).num_rows != shard.rows:
+            defects.append(f"{shard.name} should have {shard.rows} rows")
+    if manifest["root"] != _root(manifest):
+        defects.append(f"{MANIFEST} was changed")
+    if defects:
+        raise VistuneError(f"{folder}: {'; '.join(defects)}. Restore the files, or run the stage again.")
+    return manifest["root"]
 
 
-def _read(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+def _write(folder: Path, kind: str, records: Iterable[Any]) -> int:
+    with RecordWriter(folder, kind) as out:
+        rows = iter(records)
+        while part := list(islice(rows, BATCH)):
+            out.add(to_batch(part, KINDS[kind][0]))
+        out.finish()
+    return out.rows
+
+
+def _read(folder: Path, kind: str, record: type[T]) -> Iterator[T]:
     import pyarrow.parquet as pq
 
-    shards = sorted(folder.glob(f"{kind}-*.parquet"))
-    if not shards:
-        raise VistuneError(f"no {kind}-*.parquet in {folder}. Run the stage that writes it, or check the path.")
-    for shard in shards:
-        yield from pq.read_table(shard).to_pylist()
+    for shard in shards(folder, kind):
+        path = folder / shard.name
+        if not path.is_file():
+            raise VistuneError(f"{path} is missing, but {MANIFEST} lists it. Run the stage that writes it again.")
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH):
+                yield from from_batch(batch, record)
 
 
-def image_path(sha256: str, format: str) -> str:
-    """Where an image lies in a release, relative to its folder.
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What `records.json` says; empty without one. Raises VistuneError when other code wrote it."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    manifest = read_json(path)
+    found = manifest.get("schema") if isinstance(manifest, dict) else None
+    if found != SCHEMA_VERSION:
+        raise VistuneError(
+            f"{path} has record schema {found}; this vistune reads schema {SCHEMA_VERSION}. Run the stage that "
+            "writes it again, or read it with the version that wrote it."
+        )
+    return manifest
 
-    >>> image_path("ab12", "png")
-    'images/ab/ab12.png'
-    """
-    return f"images/{sha256[:2]}/{sha256}.{format}"
+
+def _list(folder: Path, kind: str, written: list[Shard] | None) -> None:
+    """Enters the shards of one kind in the manifest, or (None) takes them out before they are replaced."""
+    path = folder / MANIFEST
+    if written is None and not path.is_file():
+        return
+    manifest = {key: value for key, value in read_json(path).items() if key in KINDS} if path.is_file() else {}
+    manifest.pop(kind, None)
+    if written is not None:
+        manifest[kind] = [asdict(shard) for shard in written]
+    manifest |= {"schema": SCHEMA_VERSION, "rows": {k: sum(s["rows"] for s in v) for k, v in manifest.items()}}
+    write_json(path, {**manifest, "root": _root(manifest)})
+
+
+def _root(manifest: Mapping[str, Any]) -> str:
+    return merkle_root((s["name"], s["sha256"]) for kind in KINDS for s in manifest.get(kind, []))
 
 
 def add_image(folder: Path, source: Path, image: ImageRef) -> ImageRef:
     """Places the image file `source` under its digest in `folder` and returns the reference to that copy.
     Raises VistuneError when the bytes are not those the reference names."""
-    found = file_digest(source)
-    if found != image.sha256:
-        raise VistuneError(f"{source} changed: expected sha256 {image.sha256[:12]}…, found {found[:12]}….")
-    relative = image_path(image.sha256, image.format)
-    target = folder / relative
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        link_file(source, target)
-    return ImageRef(image.sha256, image.width, image.height, image.format, relative)
-
-
-def describe_image(root: Path, relative: str) -> ImageRef:
-    """Reads digest, upright size and format of an image file without decoding its pixels.
-    Raises VistuneError for a missing, unreadable, or too large file."""
-    from PIL import Image, UnidentifiedImageError
-
-    path = inside(root, relative)
-    if not path.is_file():
-        raise VistuneError(f"image file {relative} is missing in {root}.")
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if width * height > MAX_IMAGE_PIXELS:
-                raise VistuneError(f"image {relative} has {width}x{height} pixels; the limit is {MAX_IMAGE_PIXELS:,}.")
-            if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):  # turned by 90 degrees
-                width, height = height, width
-            kind = (image.format or "").lower()
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VistuneError(f"image {relative} cannot be read ({error}).") from None
-    return ImageRef(file_digest(path), width, height, kind, relative)
+    LooseImages(folder).add([(image, source)])
+    return replace(image, path=image_path(image.sha256, image.format))
 
 
 def open_image(root: Path, image: ImageRef) -> Image.Image:
-    """The decoded, upright RGB picture. Raises VistuneError when the bytes cannot be decoded."""
-    from PIL import Image, ImageOps
-
+    """The decoded, upright RGB picture, from its file or from the image shards of `root`. Raises VistuneError when
+    the bytes cannot be decoded."""
     path = inside(root, image.path)
-    try:
-        with Image.open(path) as raw:
-            if raw.width * raw.height > MAX_IMAGE_PIXELS:
-                raise VistuneError(f"image {image.path} has {raw.width}x{raw.height} pixels; too large to decode.")
-            picture = ImageOps.exif_transpose(raw)
-            return picture.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VistuneError(f"image {image.path} ({image.sha256[:12]}…) cannot be decoded: {error}.") from None
+    index = root / INDEX
+    if path.is_file() or not index.is_file():
+        return decode(path, image)
+    return decode(BytesIO(_shards(root, index.stat().st_mtime_ns).read(image.sha256)), image)
+
+
+@lru_cache(maxsize=8)
+def _shards(root: Path, changed: int) -> ImageStore:
+    return open_store(root)

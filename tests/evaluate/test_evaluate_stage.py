@@ -52,6 +52,7 @@ def run(inputs: dict[str, Path], tmp_path: Path) -> Callable[..., dict[str, Any]
     return stage
 
 
+@pytest.mark.slow
 def test_demo_suite_end_to_end(run: Any, inputs: dict[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
     forwards: list[int] = []
     score = engine.score

@@ -33,6 +33,7 @@ def latest(root: Path) -> Path:
     return root / "runs" / "latest"
 
 
+@pytest.mark.slow
 def test_runs_everything_then_nothing(fake_stages):
     first = pipeline(OPENAI_API_KEY=KEY)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -60,6 +61,7 @@ def test_runs_everything_then_nothing(fake_stages):
     assert KEY not in first.stdout
 
 
+@pytest.mark.slow
 def test_exit_status_is_the_verdict(fake_stages):
     done = pipeline("--set", "promote.verdict=inconclusive")
     assert done.returncode == 3
@@ -76,6 +78,7 @@ def test_a_users_problem_stops_the_run_with_one_paragraph(fake_stages):
     assert not (latest(fake_stages) / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_defect_shows_its_traceback(fake_stages):
     done = pipeline("--set", "self_instruct.crash=true")
     assert done.returncode == 1
@@ -90,12 +93,14 @@ def test_wrong_parameters_stop_before_anything_runs(fake_stages):
     assert not (fake_stages / "runs").exists()
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_then_the_same_command(fake_stages):
     arguments = ("--set", f"adapt.kill_once={fake_stages / 'killed'}")
     assert pipeline(*arguments).returncode == 1
     assert pipeline(*arguments).returncode == 0
 
 
+@pytest.mark.slow
 def test_parameters_reach_the_stages_unchanged(fake_stages):
     """kfp.local rewrites "python3" in arguments to the interpreter's path; ours arrive as they were."""
     note = "/usr/lib/python3/dist 中文 'quoted' \"twice\" {{$.x}}\\n"
@@ -129,6 +134,7 @@ def test_mlflow_tree_and_its_end(fake_stages, tmp_path):
     assert KEY.encode() not in (tmp_path / "mlflow.db").read_bytes()
 
 
+@pytest.mark.slow
 def test_interrupt_ends_the_run_and_says_how_to_go_on(fake_stages):
     command = [sys.executable, str(DRIVER), "--set", "validate.sleep=30"]
     process = subprocess.Popen(

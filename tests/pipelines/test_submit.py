@@ -138,6 +138,7 @@ def test_uploads_once_and_runs_by_version(server):
         assert TOKEN not in said
 
 
+@pytest.mark.slow
 def test_other_content_under_a_taken_name_is_refused(server, monkeypatch):
     monkeypatch.setenv("VISTUNE_GIT_SHA", "a" * 40)
     assert submit().returncode == 0
@@ -147,6 +148,7 @@ def test_other_content_under_a_taken_name_is_refused(server, monkeypatch):
     assert len(server.runs) == 1
 
 
+@pytest.mark.slow
 def test_waits_and_returns_the_verdict(server):
     server.spoilt = [503, 500]
     done = submit(WAIT="1")
@@ -156,6 +158,7 @@ def test_waits_and_returns_the_verdict(server):
     assert states == [["resolve", "running"], ["resolve", "succeeded"], ["tune", "running"], ["tune", "succeeded"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("failed", "status"), [("verdict", 2), ("tune", 1)])
 def test_a_failed_run_is_not_green(server, failed, status):
     server.script = [*OK, ({failed: "FAILED"}, "FAILED")]

@@ -1,8 +1,9 @@
 """A tiny, correct COCO + VQA data set on disk, for tests to damage in one place."""
 
+import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from vistune.files import tree_digest
 from vistune.records import AnnotatedImage, Reject
-from vistune.sources import AnnotationFile, Dataset, Tally, read
+from vistune.sources import AnnotationFile, Dataset, Tally, collect, read
+from vistune.sources.rows import KINDS
 
 SIZE = (40, 30)
 
@@ -116,3 +119,84 @@ def source(tmp_path: Path) -> Source:
 @pytest.fixture
 def another(tmp_path: Path) -> Callable[[str], Source]:
     return lambda name: Source(tmp_path / name)
+
+
+@dataclass
+class Corpus:
+    """A data set in any format: write its files and images under `root`, then `read()` what they say."""
+
+    root: Path
+    rejects: list[Reject] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def images(self, *names: str, size: tuple[int, int] = SIZE) -> None:
+        for n, name in enumerate(names):
+            path = self.root / "images" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", size, (n, 80, 160)).save(path, format="png")
+
+    def write(self, name: str, content: Any) -> None:
+        """Text as it is, anything else as JSON."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+    def read(self, *files: AnnotationFile, **change: Any) -> list[Any]:
+        """Images and dialogues. Checks that every row is accounted for, and that the count is the number of records."""
+        self.rejects.clear()
+        self.tally = Tally()
+        given = {"name": "d", "split": "train", "images": "images", "licence": "CC BY 4.0", "files": files} | change
+        found = list(read(self.root, Dataset(**given), self.rejects, "adapt", self.tally))
+        assert self.tally.entered.total() == self.tally.kept.total() + len(self.rejects)
+        assert all(r.stage == "adapt" and r.key.startswith("d/") and r.detail.strip() for r in self.rejects)
+        images = [one for one in found if isinstance(one, AnnotatedImage)]
+        records = {kind: sum(len(getattr(image, name)) for image in images) for kind, name in KINDS.items()}
+        records |= {"image": len(images), "dialogue": len(found) - len(images)}
+        assert {k: n for k, n in records.items() if n} == {k: n for k, n in self.tally.kept.items() if n}
+        return found
+
+    def reasons(self) -> dict[str, str]:
+        """Reason by key of every reject of the last read, without the name of the data set."""
+        assert len({reject.key for reject in self.rejects}) == len(self.rejects)
+        return {reject.key.removeprefix("d/"): reject.reason for reject in self.rejects}
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    return Corpus(tmp_path)
+
+
+@pytest.fixture
+def gathered(corpus: Corpus, tmp_path: Path) -> Callable[..., list[Any]]:
+    """Gathers files as a user's own data, again over what the first time left, and reads what was gathered."""
+
+    def gather(*files: AnnotationFile, **change: Any) -> list[Any]:
+        given = {"name": "d", "split": "train", "images": str(corpus.root), "licence": "CC BY 4.0"} | change
+        absolute = tuple(replace(f, path=str(corpus.root / f.path)) for f in files)
+        output = tmp_path / "gathered"
+        manifest = collect((Dataset(**given, files=absolute),), (), output)
+        before = tree_digest(output)
+        for path in output.rglob("*"):
+            if path.is_file() and path.stat().st_nlink == 1:  # written, not linked
+                path.write_bytes(path.read_bytes()[:7])  # what a killed attempt may leave
+        assert collect((Dataset(**given, files=absolute),), (), output) == manifest
+        assert tree_digest(output) == before
+        (placed,) = manifest.datasets
+        inner = Corpus(output)
+        found = inner.read(*placed.files, images=placed.images, **{k: v for k, v in change.items() if k != "images"})
+        corpus.rejects, corpus.tally = inner.rejects, inner.tally
+        return found
+
+    return gather
+
+
+@pytest.fixture
+def png() -> Callable[[int], bytes]:
+    """The bytes of a small picture; each number has a colour of its own."""
+
+    def draw(n: int) -> bytes:
+        held = io.BytesIO()
+        Image.new("RGB", SIZE, (n, 20, 90)).save(held, format="png")
+        return held.getvalue()
+
+    return draw

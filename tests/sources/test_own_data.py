@@ -1,3 +1,6 @@
+import base64
+import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +13,18 @@ from PIL import Image
 from vistune.errors import VistuneError
 from vistune.files import files_under, tree_digest
 from vistune.records import Reject
-from vistune.sources import AnnotationFile, Benchmark, Dataset, Params, fingerprint, load, read, read_benchmark, run
+from vistune.sources import (
+    AnnotationFile,
+    Benchmark,
+    Dataset,
+    Params,
+    fingerprint,
+    load,
+    own_data,
+    read,
+    read_benchmark,
+    run,
+)
 from vistune.stages import Context
 
 
@@ -171,6 +185,79 @@ def test_the_fingerprint_follows_contents_not_unused_files(own: Any, tmp_path: P
     assert second != first
     Image.new("RGB", (40, 30), "red").save(own.root / "images/001.png", compress_level=0)
     assert now() != second
+
+
+def test_a_folder_of_annotations_is_linked_as_a_tree(own: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "talks"
+    for name in ("b/2.json", "b/.hidden.json", ".git/x.json", "1.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        row = {"id": name, "image": "001.png", "conversations": [{"from": "human", "value": "<image>What?"}]}
+        row["conversations"].append({"from": "gpt", "value": "A cat."})  # type: ignore[attr-defined]
+        (folder / name).write_text(json.dumps([row]))
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "1.json").rename(tmp_path / "elsewhere/1.json")
+    os.symlink(tmp_path / "elsewhere/1.json", folder / "1.json")  # as version control of data does
+    os.symlink(folder, folder / "b/again")  # a circle
+    talks = Dataset("talks", "train", "mine/images", (AnnotationFile("llava", "talks"),), licence="CC0")
+    output = tmp_path / "out"
+    summary = _run(output, talks)
+    place = output / "own/talks/annotations/0/talks"
+    assert [p.relative_to(place).as_posix() for p in files_under(place)] == ["1.json", "b/2.json"]
+    assert not (place / "1.json").is_symlink()
+    (dataset,), _ = load(output)
+    assert [d.id for d in read(output, dataset, [])] == ["talks/1.json", "talks/b/2.json"]
+    assert summary["counts"] == {
+        "images": 0,
+        "objects": 0,
+        "captions": 0,
+        "questions": 0,
+        "dialogues": 2,
+        "benchmark questions": 0,
+    }
+
+
+def test_the_fingerprint_of_a_folder_follows_names_and_contents(
+    own: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talks = Dataset("talks", "train", "mine/images", (AnnotationFile("llava", "talks"),))
+    (tmp_path / "talks").mkdir()
+
+    def now() -> str:
+        return fingerprint(Params(demo=None, datasets=(talks,)))
+
+    for name, content in (("a.json", "[]"), ("b.json", "[ ]"), (".hidden.json", "[]"), ("notes.txt", "x")):
+        (tmp_path / "talks" / name).write_text(content)
+    first = now()
+    (tmp_path / "talks/.hidden.json").unlink()
+    os.utime(tmp_path / "talks/a.json", ns=(1, 1))
+    assert now() == first  # a small file is known by what is in it
+    (tmp_path / "talks/notes.txt").write_text("y")
+    second = now()
+    (tmp_path / "talks/b.json").rename(tmp_path / "talks/c.json")
+    assert len({first, second, now()}) == 3
+    monkeypatch.setattr(own_data, "SMALL", 0)
+    third = now()
+    os.utime(tmp_path / "talks/a.json", ns=(2, 2))
+    assert now() != third  # a large one by its size and time
+
+
+def test_images_inside_annotation_files_are_written_once_and_touch_nothing_else(own: Any, tmp_path: Path) -> None:
+    """A name in the user's own folder that is that of an embedded image is left alone, and never written through."""
+    data = (own.root / "images/001.png").read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    row = {"instruction": "What?", "outputs": "A cat.", "image_base64_str": base64.b64encode(data).decode()}
+    (tmp_path / "m3it.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(row)}\n")
+    theirs = own.root / f"images/embedded/{digest[:2]}/{digest}"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"their own")
+    m3it = Dataset("m3it", "train", "mine/images", (AnnotationFile("m3it", "m3it.jsonl"),), licence="CC0")
+    output = tmp_path / "out"
+    _run(output, m3it, _mine())
+    written = output / f"own/m3it/images/embedded/{digest[:2]}/{digest}"
+    assert written.read_bytes() == data and theirs.read_bytes() == b"their own"
+    assert len([p for p in files_under(output / "own/m3it/images") if p.is_file()]) == 1
+    m3it_placed, pets = load(output)[0]
+    assert len(list(read(output, m3it_placed, []))) == 2 and len(list(read(output, pets, []))) == 3
 
 
 def test_nothing_to_train_on_is_an_error(own: Any, tmp_path: Path) -> None:

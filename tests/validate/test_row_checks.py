@@ -38,6 +38,10 @@ def said(sample, response):
     return {"response": response, "messages": conversation(turns), "choices": ()}
 
 
+def chosen(sample, response, style):
+    return {**said(sample, response), "choices": ("on the left", "on the right"), "choice_style": style}
+
+
 def moved(sample, box, **fields):
     return {"regions": (replace(sample.regions[0], box=box, **fields),)}
 
@@ -94,16 +98,22 @@ DEFECTS = {
     "answer_not_in_choices": [
         ("presence", lambda s: {**said(s, "Yes"), "choices": ("left", "right")}),
         ("presence", lambda s: {**said(s, "C"), "choices": ("Yes", "No")}),
+        ("caption", lambda s: chosen(s, "3", "1.")),
+        ("caption", lambda s: chosen(s, "B", "(1)")),
+        ("caption", lambda s: chosen(s, "The cat sits there.\nAnswer: C", "A.")),
+        ("caption", lambda s: chosen(s, "on the right\nas one sees", "A.")),
     ],
     "response_is_instruction": [("caption", lambda s: said(s, "describe the picture"))],
     "language_mismatch": [
         ("caption", lambda s: {"language": "zh"}),
         ("caption", lambda s: said(s, "图中有一只猫和一个苹果，背景是浅色的。")),
+        ("caption", lambda s: {"language": "zh", "task": "transcription"}),
     ],
     "polarity_mismatch": [
         ("presence", lambda s: {**said(s, "No"), "polarity": "yes"}),
         ("presence", lambda s: {**said(s, "There is no such thing here."), "polarity": "yes"}),
         ("presence", lambda s: {"polarity": ""}),
+        ("caption", lambda s: {"task": "triplet_check"}),
         ("conversation", lambda s: {**said(s, "Yes, it is red."), "polarity": "negative", "task": "negative"}),
     ],
     "personal_data": [
@@ -198,6 +208,10 @@ def test_what_is_right_is_not_flagged(world):
         replace(caption, response="A sign says <b>5 < 6</b> [1].", regions=()),
         replace(caption, response="It costs 1 234 567 890 yen, from 12:30 to 14:00."),
         replace(caption, **said(caption, "The sign says 停车场.")),
+        *(replace(caption, **chosen(caption, text, "(A)")) for text in ("b", "(B) on the right", "on the right")),
+        replace(caption, **chosen(caption, "The right option is 2.", "1)")),
+        replace(caption, **chosen(caption, "It sits where the sun sets.\nAnswer: (B) on the right", "(A)")),
+        replace(caption, task="transcription", language="zh", messages=conversation([("写着什么？", "road closed " * 9)])),
         replace(caption, messages=conversation([("这是 iPhone 吗？", "这是 iPhone 15 Pro Max。")]), language="zh"),
         replace(
             presence,

@@ -1,7 +1,7 @@
 """Adapt: annotations in, (instruction, input, response) samples out.
 
-Tasks (`tasks.py`) turn what a data set says about an image into facts that can be asked for; phrasing
-(`templates/*.yaml`) turns a fact into words. Nothing is guessed: a task refuses what its source cannot support.
+Tasks (`tasks/`) turn what a data set says about an image into facts that can be asked for; phrasing
+(`templates/`) turns a fact into words. Nothing is guessed: a task refuses what its source cannot support.
 """
 
 from __future__ import annotations
@@ -20,13 +20,36 @@ class PerImage:
     """The largest number of samples of each task from one image, in each language; 0 leaves a task out."""
 
     caption: int = 1
+    caption_detailed: int = 1
+    caption_choice: int = 1
     presence: int = 4  # always as many "no" as "yes", so an odd number counts as the even one below
     counting: int = 2
+    listing: int = 1
+    image_label: int = 2
     name_region: int = 2
     locate: int = 2
     relative_position: int = 2
-    listing: int = 1
+    extremes: int = 1
+    area_share: int = 1
+    attribute: int = 2
+    relation: int = 2
+    triplet_check: int = 2  # as `presence`
+    region_caption: int = 2
+    phrase_grounding: int = 2
+    refer: int = 2
+    refer_describe: int = 1
+    refer_absent: int = 1
     vqa: int = 6
+    vqa_sentence: int = 2
+    vqa_choice: int = 1
+    question_generation: int = 1
+    extractive_qa: int = 4
+    science_choice: int = 1
+    science_reasoning: int = 1
+    transcription: int = 2
+    table_to_markdown: int = 1
+    value_lookup: int = 2
+    comparison: int = 2
 
 
 @dataclass(frozen=True)
@@ -35,11 +58,17 @@ class Params:
     # Share of (image, task) that is phrased in each language. Languages come on top of one another: with en 1.0 and
     # zh 0.1 every task is asked in English, and every tenth also in Chinese.
     languages: dict[str, float] = field(default_factory=lambda: {"en": 1.0, "zh": 0.1})
-    hard_negatives: float = 0.5  # share of absent objects asked for that are of the same group as one shown
+    # How absent objects are drawn that presence questions ask for: from all; from the group of one that is shown; from
+    # those the data set shows most often; from those it shows together with one that is shown here. Shares of the sum.
+    negatives: dict[str, float] = field(
+        default_factory=lambda: {"random": 0.25, "similar": 0.5, "popular": 0.125, "adversarial": 0.125}
+    )
+    merge_turns: bool = False  # one conversation per image and language instead of one sample per question
     allow_licences: tuple[str, ...] = ()  # images under other licences are rejected; empty: every stated licence
     # Read these (`FORMAT:PATH,images=DIR,...`) instead of the sources stage's data sets. They are gathered in
     # `sources/` of the output, which the samples' image paths are then relative to.
     sources: tuple[str, ...] = ()
+    workers: int = 0  # processes; 0: one per core where the data is large enough. The result is the same
 
 
 def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:

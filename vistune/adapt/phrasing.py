@@ -1,9 +1,10 @@
-"""Templates: how a task is asked and answered, read from `templates/<language>.yaml` and checked strictly.
+"""Templates: how a task is asked and answered, read from `templates/<language>/*.yaml` and checked strictly.
 
-Each task has instructions and response formats. Every instruction is crossed with every format, and the pair is
-recorded in the template id: "presence.en.03@1+word@1" is instruction 03, version 1, with the format `word`,
-version 1. A format's `response` has one wording per kind of fact ("present" and "absent" for presence). A format
-whose wordings hold no slot at all is a closed question, and those wordings are its choices.
+Each task has instructions and response formats. Every instruction is crossed with every format that words the same
+kind of fact, and the pair is recorded in the template id: "presence.en.03@1+word@1" is instruction 03, version 1,
+with the format `word`, version 1. A format's `response` has one wording per kind of fact ("present" and "absent" for
+presence). A format whose wordings hold no slot at all is a closed question, and those wordings are its choices. Where
+the text holds a box, a line that says how boxes are written is added, and recorded as a third part.
 """
 
 from __future__ import annotations
@@ -15,32 +16,15 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from vistune.adapt.language import LANGUAGES, Language
+from vistune.adapt.language import AGREEING, LANGUAGES, Language
+from vistune.adapt.slots import SLOTS, Kind
 from vistune.errors import VistuneError
 from vistune.params import read_tree, unknown
 
 FOLDER = Path(__file__).resolve().parent / "templates"
 
-
-@dataclass(frozen=True)
-class Slots:
-    """What the templates of a task may speak of. "noun" stands for all forms of the name asked about."""
-
-    asks: tuple[str, ...] = ()  # in an instruction: each of these must occur, nothing else may
-    answers: tuple[str, ...] = ()  # further slots of a response
-    kinds: tuple[str, ...] = ("",)  # wordings that the formats together must give
-
-
-SLOTS: dict[str, Slots] = {
-    "caption": Slots(answers=("caption", "things"), kinds=("written", "composed")),
-    "presence": Slots(asks=("noun",), kinds=("present", "absent")),
-    "counting": Slots(asks=("noun",), answers=("count", "number"), kinds=("one", "many")),
-    "name_region": Slots(asks=("box",), answers=("noun",)),
-    "locate": Slots(asks=("noun",), answers=("box",)),
-    "relative_position": Slots(asks=("noun", "other"), kinds=("left", "right", "above", "below")),
-    "listing": Slots(answers=("names", "things")),
-    "vqa": Slots(asks=("question",), answers=("answer",), kinds=("short", "long")),
-}
+FRAMES = "frames"
+"""The section of lines that say how boxes are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +39,44 @@ class Phrase:
     choices: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A line that says how boxes are written."""
+
+    template: str
+    text: str
+
+
 Phrases = Mapping[str, Sequence[Phrase]]
 """Kind of fact -> phrases, each as often as its weight: pick one by index."""
 
 
+@dataclass(frozen=True)
+class Templates:
+    """Those of one language."""
+
+    tasks: Mapping[str, Phrases]
+    frames: Sequence[Frame]
+
+
 @cache
-def load(language: Language, folder: Path = FOLDER) -> Mapping[str, Phrases]:
-    """Task -> phrases in one language, read once. Raises VistuneError naming file and template for any defect."""
-    path = folder / f"{language.code}.yaml"
-    if not path.is_file():
-        raise VistuneError(f"{path} does not exist. Each language needs a file of templates.")
-    tree = read_tree(path.read_text(encoding="utf-8"), str(path))
-    for task in tree:
-        if task not in SLOTS:
-            raise VistuneError(f"{path}: " + unknown(task, list(SLOTS)))
-    missing = [task for task in SLOTS if task not in tree]
+def load(language: Language, folder: Path = FOLDER) -> Templates:
+    """All templates in one language, read once. Raises VistuneError naming file and template for any defect."""
+    paths = sorted((folder / language.code).glob("*.yaml"))
+    if not paths:
+        raise VistuneError(f"{folder / language.code} holds no .yaml file. Each language needs a folder of templates.")
+    sections: dict[str, _Section] = {}
+    for path in paths:
+        for task, node in read_tree(path.read_text(encoding="utf-8"), str(path)).items():
+            if task not in SLOTS and task != FRAMES:
+                raise VistuneError(f"{path}: " + unknown(task, [*SLOTS, FRAMES]))
+            if task in sections:
+                raise VistuneError(f"{path}: {task} has templates in {sections[task].path} too. Keep one of them.")
+            sections[task] = _Section(path, task, language, node)
+    missing = [task for task in (*SLOTS, FRAMES) if task not in sections]
     if missing:
-        raise VistuneError(f"{path} has no templates for {', '.join(missing)}.")
-    return {task: _Section(path, task, language).phrases(tree[task]) for task in SLOTS}
+        raise VistuneError(f"{folder / language.code} has no templates for {', '.join(missing)}.")
+    return Templates({task: sections[task].phrases() for task in SLOTS}, sections[FRAMES].frames())
 
 
 def languages(shares: Mapping[str, float]) -> list[Language]:
@@ -96,19 +100,35 @@ class _Section:
     path: Path
     task: str
     language: Language
+    node: Any
 
-    def phrases(self, node: Any) -> Phrases:
-        self.keys(node, self.task, ("instructions", "formats"))
-        instructions = [self.instruction(entry) for entry in self.entries(node, "instructions")]
-        formats = [self.format(entry) for entry in self.entries(node, "formats")]
-        found = {kind: [] for kind in SLOTS[self.task].kinds}  # type: dict[str, list[Phrase]]
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        return SLOTS[self.task]
+
+    def frames(self) -> Sequence[Frame]:
+        found = []
+        for entry in self.entries({FRAMES: self.node}, FRAMES):
+            self.keys(entry, entry["id"], ("id", "version", "text"))
+            self.slots(entry["text"], entry["id"], ())
+            found.append(Frame(f"{entry['id']}@{entry['version']}", entry["text"]))
+        return tuple(found)
+
+    def phrases(self) -> Phrases:
+        self.keys(self.node, self.task, ("instructions", "formats"))
+        instructions = [self.instruction(entry) for entry in self.entries(self.node, "instructions")]
+        formats = [self.format(entry) for entry in self.entries(self.node, "formats")]
+        found: dict[str, list[Phrase]] = {kind: [] for kind in self.kinds}
         for entry in instructions:
             for form in formats:
-                for kind, wording in form["response"].items():
-                    found[kind] += [self.cross(entry, form, wording)] * form["weight"]
+                for kind in entry["kinds"]:
+                    if kind in form["response"]:
+                        found[kind] += [self.cross(entry, form, form["response"][kind])] * form["weight"]
         for kind, phrases in found.items():
-            if not phrases:
+            if not any(kind in form["response"] for form in formats):
                 self.refuse(self.task, f"no format words the response {kind!r}")
+            if not phrases:
+                self.refuse(self.task, f"no instruction asks for the kind {kind!r}")
         return {kind: tuple(phrases) for kind, phrases in found.items()}
 
     def cross(self, entry: dict[str, Any], form: dict[str, Any], wording: str) -> Phrase:
@@ -122,41 +142,41 @@ class _Section:
 
     def instruction(self, entry: dict[str, Any]) -> dict[str, Any]:
         where = entry["id"]
-        self.keys(entry, where, ("id", "version", "text"), ("input",))
+        self.keys(entry, where, ("id", "version", "text"), ("input", "kinds"))
         prefix = f"{self.task}.{self.language.code}."
         if not where.startswith(prefix):
             self.refuse(where, f"the id should start with {prefix}")
-        used = self.slots(entry["text"], where, self.asked) | self.slots(entry.get("input", ""), where, self.asked)
-        for slot in SLOTS[self.task].asks:
-            wanted = self.expand((slot,))
-            if not used.intersection(wanted):
-                self.refuse(where, f"it should use {' or '.join(f'{{{w}}}' for w in wanted)}")
+        kinds = entry.get("kinds", list(self.kinds))
+        if not isinstance(kinds, list) or not kinds or not set(kinds) <= set(self.kinds):
+            self.refuse(where, f"kinds is {kinds!r}; expected a list of {', '.join(self.kinds)}")
+        for kind in kinds:
+            asks = self.kinds[kind].asks
+            allowed = self.expand(asks)
+            used = self.slots(entry["text"], where, allowed) | self.slots(entry.get("input", ""), where, allowed)
+            for slot in asks:
+                wanted = [s for s in self.expand((slot,)) if s not in AGREEING]
+                if not used.intersection(wanted):
+                    self.refuse(where, f"it should use {' or '.join(f'{{{w}}}' for w in wanted)}")
         if not entry["text"].strip():
             self.refuse(where, "its text is empty")
-        return entry
+        return {**entry, "kinds": kinds}
 
     def format(self, entry: dict[str, Any]) -> dict[str, Any]:
         where = f"{self.task} format {entry['id']}"
         self.keys(entry, where, ("id", "version", "weight", "text", "response"))
         self.integer(entry["weight"], where, "weight")
-        self.slots(entry["text"], where, ())
-        kinds, response = SLOTS[self.task].kinds, entry["response"]
-        if kinds == ("",):
-            response = {"": response}
+        response = {"": entry["response"]} if list(self.kinds) == [""] else entry["response"]
         if not isinstance(response, dict) or not response or not all(isinstance(r, str) for r in response.values()):
-            self.refuse(where, f"response should be a text for each of {', '.join(kinds) or 'no kind'}")
+            self.refuse(where, f"response should be a text for each of {', '.join(self.kinds) or 'no kind'}")
         for kind, wording in response.items():
-            if kind not in kinds:
-                self.refuse(where, f"response {kind!r} is none of {', '.join(kinds)}")
-            self.slots(wording, where, (*self.asked, *self.expand(SLOTS[self.task].answers)))
+            if kind not in self.kinds:
+                self.refuse(where, f"response {kind!r} is none of {', '.join(self.kinds)}")
+            self.slots(entry["text"], where, self.kinds[kind].hints)
+            self.slots(wording, where, self.expand((*self.kinds[kind].asks, *self.kinds[kind].answers)))
         return {**entry, "response": response}
 
-    @property
-    def asked(self) -> tuple[str, ...]:
-        return self.expand(SLOTS[self.task].asks)
-
     def expand(self, slots: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(s for slot in slots for s in (self.language.noun_slots if slot == "noun" else (slot,)))
+        return tuple(s for slot in slots for s in self.language.slots(slot))
 
     def entries(self, node: dict[str, Any], key: str) -> list[dict[str, Any]]:
         """The list under `key`, each entry with an id of its own and a version."""

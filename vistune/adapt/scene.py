@@ -3,87 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 from vistune.adapt.draws import Draws
 from vistune.adapt.geometry import has_area_as_text
-from vistune.records import AnnotatedImage, Annotation, Category, Region
+from vistune.adapt.language import LANGUAGES
+from vistune.adapt.vocabulary import Vocabulary
+from vistune.records import AnnotatedImage, Annotation, Category, Label, Question, Region
 
 TRIES = 16
 """Draws for an absent category before the absent ones are listed: one image shows few of a vocabulary's names."""
 
+NEAREST = 8
+"""A popular or adversarial absent category is one of the first so many that are absent."""
 
-def confusable(a: Category, b: Category) -> bool:
-    """Whether a person could call one thing by the other's name: the words of one name are all in the other
-    ("dog", "guide dog"), or so in another language. Such a pair is never asked apart.
-
-    >>> confusable(Category("dog"), Category("guide dog")), confusable(Category("red apple"), Category("green apple"))
-    (True, False)
-    >>> confusable(Category("boat", names={"zh": "船"}), Category("ship", names={"zh": "船"}))
-    True
-    """
-    x, y = _words(a.label), _words(b.label)
-    if x <= y or y <= x:
-        return True
-    for language, name in a.names.items():
-        other = b.names.get(language)
-        if other and name and (name in other or other in name):
-            return True
-    return False
+Negative = Literal["random", "similar", "popular", "adversarial"]
+"""How an absent category is drawn: from all; from the group of one that is shown; from those that the data set shows
+most often; from those that it shows together with one that is shown here (POPE, Li et al. 2023, section 3.2)."""
 
 
-@lru_cache(maxsize=100_000)
-def _words(label: str) -> frozenset[str]:
-    """Words of a name, lower case, without a final s: only for comparing, so that "house" meets "houses"."""
-    plain = "".join(c if c.isalnum() else " " for c in label.casefold())
-    return frozenset(w[:-1] if w.endswith("s") else w for w in plain.split()) or frozenset((label,))
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A category that the image is proven not to show. `evidence`: ids of the annotations that prove it."""
 
-
-class Vocabulary:
-    """The categories a data set annotates exhaustively, shared by its images."""
-
-    def __init__(self, categories: Sequence[Category]) -> None:
-        self.by_label = {c.label: c for c in sorted(categories, key=lambda c: c.label)}
-        self._by_part: dict[str, list[Category]] = {}  # confusable names share a word or a character
-        for category in self.by_label.values():
-            for part in _parts(category):
-                self._by_part.setdefault(part, []).append(category)
-        self._confusable: dict[str, frozenset[str]] = {}
-        self._pairs: dict[tuple[str, str], bool] = {}
-        self._named: dict[tuple[str, str], list[Category]] = {}
-
-    def __contains__(self, label: str) -> bool:
-        return label in self.by_label
-
-    def named(self, language: str, group: str = "") -> list[Category]:
-        """Categories that have a name in `language`, of one group or ("") of all, in the order of their labels."""
-        found = self._named.get((language, group))
-        if found is None:
-            found = [c for c in self.by_label.values() if c.name(language) and group in ("", c.group)]
-            self._named[language, group] = found
-        return found
-
-    def confusable_with(self, category: Category) -> frozenset[str]:
-        """Labels of the vocabulary that must not be called absent where `category` is present, itself included."""
-        found = self._confusable.get(category.label)
-        if found is None:
-            near = {c.label: c for part in _parts(category) for c in self._by_part.get(part, ())}
-            found = frozenset(label for label, c in near.items() if confusable(c, category))
-            self._confusable[category.label] = found
-        return found
-
-    def confusable_pair(self, a: Category, b: Category) -> bool:
-        """`confusable`, remembered."""
-        key = (a.label, b.label)
-        found = self._pairs.get(key)
-        if found is None:
-            found = self._pairs[key] = confusable(a, b)
-        return found
-
-
-def _parts(category: Category) -> set[str]:
-    return {*_words(category.label), *(character for name in category.names.values() for character in name)}
+    category: Category
+    evidence: tuple[str, ...]
 
 
 class Scene:
@@ -94,6 +40,25 @@ class Scene:
         self.width, self.height = image.image.width, image.image.height
         self.objects = sorted(image.objects, key=lambda o: o.id)
         self.things = [o for o in self.objects if o.thing and not o.crowd]
+        self._questions: dict[str, tuple[list[Question], list[tuple[str, str]]]] = {}
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """All objects, background and crowds included."""
+        return tuple(Region(o.box, o.category.label, o.id) for o in self.objects)
+
+    @cached_property
+    def _regions(self) -> dict[int, Region]:
+        return dict(zip(map(id, self.objects), self.regions, strict=True))
+
+    def region(self, o: Annotation) -> Region:
+        """Of one of `objects`."""
+        return self._regions[id(o)]
+
+    @cached_property
+    def every(self) -> tuple[str, ...]:
+        """Ids of all objects: what a statement about the whole image rests on."""
+        return tuple(o.id for o in self.objects)
 
     @cached_property
     def occurrences(self) -> Counter[str]:
@@ -105,6 +70,20 @@ class Scene:
         """Every category annotated in the image, by label in the order of the alphabet."""
         found = {o.category.label: o.category for o in self.objects}
         return dict(sorted(found.items()))
+
+    @cached_property
+    def by_id(self) -> dict[str, Annotation]:
+        return {o.id: o for o in self.objects}
+
+    @cached_property
+    def complete(self) -> frozenset[str]:
+        """Labels of which every instance in this image is annotated, though the data set annotates other images for
+        other ones."""
+        return frozenset(self.image.complete)
+
+    def exhaustive(self, label: str) -> bool:
+        """Whether an instance that is not annotated does not exist."""
+        return label in self.vocabulary or label in self.complete
 
     @cached_property
     def clear(self) -> frozenset[str]:
@@ -128,7 +107,12 @@ class Scene:
     @cached_property
     def proven_unique(self) -> list[Annotation]:
         """Those of `unique` whose category is annotated exhaustively: there is no second one without a box."""
-        return [o for o in self.unique if o.category.label in self.vocabulary]
+        return [o for o in self.unique if self.exhaustive(o.category.label)]
+
+    @cached_property
+    def alone(self) -> frozenset[str]:
+        """Ids of `proven_unique`: "the dog" says which."""
+        return frozenset(o.id for o in self.proven_unique)
 
     @cached_property
     def present(self) -> dict[str, list[Annotation]]:
@@ -144,21 +128,94 @@ class Scene:
         return frozenset(o.category.label for o in self.objects if o.crowd)
 
     @cached_property
-    def not_absent(self) -> frozenset[str]:
-        """Labels of the vocabulary that are annotated here, or that something here could be called by."""
-        return frozenset().union(*(self.vocabulary.confusable_with(c) for c in self.categories.values()))
+    def labels(self) -> list[Label]:
+        """Verdicts that the image shows a category, ordered by label."""
+        return sorted((v for v in self.image.labels if v.present), key=lambda v: (v.category.label, v.id))
 
-    def absent(self, language: str, group: str, asked: set[str], draws: Draws) -> Category | None:
-        """A category proven absent (annotated exhaustively, not annotated here) and named in `language`, of `group`
-        or ("") any, and not yet in `asked`. None when there is none."""
-        pool, present = self.vocabulary.named(language, group), self.not_absent
+    @cached_property
+    def denied(self) -> list[Label]:
+        """Verdicts that it does not, where nothing that it does show could be called so."""
+        shown = [*self.categories.values(), *(v.category for v in self.labels)]
+        pair = self.vocabulary.confusable_pair
+        verdicts = sorted((v for v in self.image.labels if not v.present), key=lambda v: (v.category.label, v.id))
+        return [v for v in verdicts if not any(pair(v.category, c) for c in shown)]
+
+    @cached_property
+    def not_absent(self) -> frozenset[str]:
+        """Labels of the vocabulary that are annotated here, or that something here could be called by. What a caption
+        speaks of counts as shown: annotators overlook things that others describe."""
+        shown = [*self.categories.values(), *(v.category for v in self.labels)]
+        texts: dict[str, list[str]] = {}
+        for c in self.image.captions:
+            texts.setdefault(c.language, []).append(c.text)
+        for language in texts.keys() & LANGUAGES.keys():
+            found = self.vocabulary.names(LANGUAGES[language]).labels("\n".join(texts[language]))
+            shown += [self.vocabulary.by_label[label] for label in sorted(found)]
+        return frozenset().union(*(self.vocabulary.confusable_with(c) for c in shown))
+
+    def questions(self, language: str) -> tuple[list[Question], list[tuple[str, str]]]:
+        """Questions in one language, ordered by id, and reason and detail for those that are empty or a repetition."""
+        found = self._questions.get(language)
+        if found is None:
+            found = self._questions[language] = _distinct([q for q in self.image.questions if q.language == language])
+        return found
+
+    def absent(
+        self, language: str, asked: set[str], draws: Draws, how: Negative = "random", near: Category | None = None
+    ) -> Absent | None:
+        """A category proven absent and named in `language`, not yet in `asked` (to which it is added): annotated
+        exhaustively and not annotated here, or denied by a verdict about this image. `how` is followed as far as the
+        data set allows, seen from `near`, which is shown. None when there is no such category."""
+        if near is not None and how in ("popular", "adversarial"):
+            found = self._ranked(language, asked, draws, how, near)
+            # Without statistics of the data set, things of one group are what is seen together.
+            found = found or (self._drawn(language, near.group, asked, draws) if how == "adversarial" else None)
+        else:
+            found = self._drawn(language, near.group, asked, draws) if near is not None and how == "similar" else None
+        found = found or self._drawn(language, "", asked, draws)
+        if found is not None:
+            asked.add(found.category.label)
+        return found
+
+    def _drawn(self, language: str, group: str, asked: set[str], draws: Draws) -> Absent | None:
+        # Where nothing is annotated, nobody may have looked.
+        pool = self.vocabulary.named(language, group) if self.things else []
+        present = self.not_absent
         for _ in range(TRIES if pool else 0):  # nearly always the first try
             drawn = pool[draws.below(len(pool))]
             if drawn.label not in present and drawn.label not in asked:
-                return drawn
-        rest = [c for c in pool if c.label not in present and c.label not in asked]
+                return Absent(drawn, self.every)
+        rest = [Absent(c, self.every) for c in pool if c.label not in present and c.label not in asked]
+        rest += [
+            Absent(v.category, (v.id,))
+            for v in self.denied
+            if v.category.name(language) and group in ("", v.category.group) and v.category.label not in asked
+        ]
         return rest[draws.below(len(rest))] if rest else None
 
+    def _ranked(self, language: str, asked: set[str], draws: Draws, how: Negative, near: Category) -> Absent | None:
+        statistics, known = self.vocabulary.statistics, self.vocabulary.by_label
+        ranked = statistics.popular if how == "popular" else statistics.companions.get(near.label, ())
+        found: list[Category] = []
+        for label in ranked:
+            if label in known and label not in self.not_absent and label not in asked and known[label].name(language):
+                found.append(known[label])
+                if len(found) == NEAREST:
+                    break
+        return Absent(found[draws.below(len(found))], self.every) if found else None
 
-def region(annotation: Annotation) -> Region:
-    return Region(annotation.box, annotation.category.label, annotation.id)
+
+def _distinct(questions: list[Question]) -> tuple[list[Question], list[tuple[str, str]]]:
+    asked: set[tuple[str, ...]] = set()
+    usable, faults = [], []
+    for q in sorted(questions, key=lambda q: q.id):
+        text = q.text.strip()
+        key = (text.casefold(), q.context, *q.choices)
+        if not text or not q.answer.strip():
+            faults.append(("question_empty", f"question {q.id} has no {'answer' if text else 'text'}."))
+        elif key in asked:
+            faults.append(("question_duplicate", f"question {q.id} was asked before: {text!r:.80}."))
+        else:
+            asked.add(key)
+            usable.append(q)
+    return usable, faults

@@ -11,7 +11,7 @@ from vistune.errors import VistuneError
 from vistune.hashing import keyed, shuffled
 from vistune.records import Region, Sample
 from vistune.report.pictures import boxes, thumbnail
-from vistune.schema import sample_from_row
+from vistune.schema import from_table
 
 INSTRUCTIONS = 3
 """Instructions shown under one image."""
@@ -45,8 +45,8 @@ def fetch(release: Path, ids: Iterable[str]) -> dict[str, Sample]:
     wanted = sorted(set(ids))
     found: dict[str, Sample] = {}
     for shard in sorted(release.glob("samples-*.parquet")):
-        rows = pq.read_table(shard, filters=pc.is_in(pc.field("id"), pa.array(wanted, pa.string()))).to_pylist()
-        found |= {row["id"]: sample_from_row(row) for row in rows}
+        table = pq.read_table(shard, filters=pc.is_in(pc.field("id"), pa.array(wanted, pa.string())))
+        found |= {sample.id: sample for sample in from_table(table, Sample)}
     return found
 
 

@@ -1,7 +1,8 @@
-"""Sources: annotation files in, `AnnotatedImage`s out.
+"""Sources: annotation files in, `AnnotatedImage`s and `Dialogue`s out.
 
 The stage gathers data sets and benchmarks in one folder listed by `sources.json`: the demo corpus it composes, or
-the user's own COCO and VQA files. Every later stage reads that folder through `load`, `read` and `read_benchmark`.
+the user's own files in any of the formats that `vistune sources --formats` lists. Every later stage reads that folder
+through `load`, `read` and `read_benchmark`.
 """
 
 from __future__ import annotations

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import sys
+from array import array
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from vistune.records import Box
+from vistune.records import Box, Polygon
 
-Frame = Literal["xywh", "xyxy", "xyxy_fraction"]
-"""What four numbers mean: left, top, width, height or left, top, right, bottom in pixels, or the latter as fractions
-of the image's width and height."""
+Frame = Literal["xywh", "xyxy", "xywh_fraction", "xyxy_fraction"]
+"""What four numbers mean: left, top, width, height or left, top, right, bottom, in pixels or as fractions of the
+image's width and height."""
 
 TOLERANCE = 1.0
 """Pixels by which a box may leave the image and is clipped; beyond, it belongs to another image or frame."""
@@ -39,12 +40,12 @@ def pixel_box(
     """
     shown = f"box {list(numbers)!r:.80}"
     found = [v for v in numbers if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) != 4 or len(found) != 4 or not all(math.isfinite(v) for v in found):
+    if len(numbers) != 4 or len(found) != 4 or not all(abs(v) <= sys.float_info.max for v in found):
         return None, "box_degenerate", f"{shown} is not four finite numbers."
     x1, y1, x2, y2 = map(float, found)
-    if frame == "xywh":
+    if frame.startswith("xywh"):
         x2, y2 = x1 + x2, y1 + y2
-    elif frame == "xyxy_fraction":
+    if frame.endswith("fraction"):
         x1, y1, x2, y2 = x1 * width, y1 * height, x2 * width, y2 * height
     if x1 >= x2 or y1 >= y2:
         return None, "box_degenerate", f"{shown} has no area."
@@ -55,3 +56,15 @@ def pixel_box(
     if box[0] >= box[2] or box[1] >= box[3]:
         return None, "box_degenerate", f"{shown} has no area inside the {width}x{height} image."
     return (box, "box_clipped", f"{shown} is cut off at the border.") if over > TOLERANCE else (box, "", "")
+
+
+def pixel_polygon(points: Sequence[float] | bytes, width: int, height: int) -> Polygon:
+    """An outline x, y, x, y, ... (or these doubles packed) in pixels, corners outside the image moved to the nearest
+    point of its border.
+
+    >>> pixel_polygon([-2, 5, 10, 5, 10, 31], 40, 30)
+    (0.0, 5.0, 10.0, 5.0, 10.0, 30.0)
+    """
+    numbers = array("d", points)
+    sides = (float(width), float(height))
+    return tuple(min(max(value, 0.0), sides[n % 2]) for n, value in enumerate(numbers))

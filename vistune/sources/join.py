@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vistune.errors import VistuneError
-from vistune.files import inside
-from vistune.hashing import file_digest
-from vistune.records import AnnotatedImage, Dialogue, ImageRef, Phrase, Reject, SourceFile
+from vistune.files import inside, path_digest
+from vistune.records import AnnotatedImage, Annotation, Category, Dialogue, ImageRef, Phrase, Reject, SourceFile
 from vistune.sources import vqa
-from vistune.sources.boxes import pixel_box
+from vistune.sources.boxes import pixel_box, pixel_polygon
 from vistune.sources.formats import FORMATS
-from vistune.sources.rows import KINDS, Entry, Listing, Pending, Tally
+from vistune.sources.rows import KINDS, DialogueRow, Entry, Listing, Pending, Tally
 from vistune.sources.spec import AnnotationFile, Benchmark, BenchmarkItem, Dataset
 from vistune.store import describe_image
 
@@ -30,34 +31,32 @@ def read(
     A row that cannot be used is appended to `rejects` under the caller's `stage`; `tally` counts what was met and
     what was kept. Raises VistuneError when a file is missing or is not what its format says.
     """
-    tally = tally if tally is not None else Tally()
-    listing = list_rows(root, dataset, rejects, stage, tally)
-    files = tuple(SourceFile(path, file_digest(inside(root, path))) for path in _paths(dataset))
+    listing = list_rows(root, dataset, rejects, stage, tally if tally is not None else Tally())
+    return annotated(root, dataset, listing, listed(listing), source_files(root, dataset))
+
+
+def listed(listing: Listing) -> list[Entry | DialogueRow]:
+    """What a listing holds, in the order in which `read` gives it."""
+    return [*sorted(listing.images.values(), key=lambda e: (not e.id.isdigit(), e.id.zfill(20))), *listing.dialogues]
+
+
+def source_files(root: Path, dataset: Dataset) -> tuple[SourceFile, ...]:
+    return tuple(SourceFile(path, path_digest(inside(root, path))) for path in annotation_paths(dataset))
+
+
+def annotated(
+    root: Path, dataset: Dataset, listing: Listing, rows: Iterable[Entry | DialogueRow], files: tuple[SourceFile, ...]
+) -> Iterator[AnnotatedImage | Dialogue]:
+    """Opens the images of some of a data set's rows. Of `listing` only the vocabulary is read; it takes the rejects and
+    the tally, so that several processes can each have a part of the rows and a listing of their own."""
     vocabulary = tuple(listing.vocabulary.values())
-    for entry in sorted(listing.images.values(), key=lambda e: (not e.id.isdigit(), e.id.zfill(20))):
-        image, reason, detail = _open(root, dataset.images, entry)
-        if image is None:
-            listing.refuse("image", entry.id, reason, detail)
-            for kind, rows in entry.rows.items():
-                for row in rows:
-                    listing.refuse(kind, row.record.id, reason, f"image {entry.id} was rejected: {detail}")
-            continue
-        kept = {KINDS[kind]: _placed(kind, rows, image, listing) for kind, rows in entry.rows.items() if rows}
-        tally.kept["image"] += 1
-        lost = _lost(entry, kept)
-        yield AnnotatedImage(
-            id=f"{dataset.name}/{entry.id}",
-            dataset=dataset.name,
-            split=dataset.split,
-            image=image,
-            licence=entry.licence,
-            attribution=entry.attribution,
-            vocabulary=tuple(c for c in vocabulary if c.label not in lost) if lost else vocabulary,
-            complete=_complete(entry, lost) if entry.complete else (),
-            files=files,
-            **kept,
-        )
-    yield from _dialogues(root, dataset, listing, files)
+    for row in rows:
+        if isinstance(row, DialogueRow):
+            found: AnnotatedImage | Dialogue | None = _dialogue(root, dataset, row, listing, files)
+        else:
+            found = _image(root, dataset, row, listing, files, vocabulary)
+        if found is not None:
+            yield found
 
 
 def read_benchmark(root: Path, benchmark: Benchmark) -> list[BenchmarkItem]:
@@ -92,12 +91,20 @@ def read_benchmark(root: Path, benchmark: Benchmark) -> list[BenchmarkItem]:
     return items
 
 
-def list_rows(root: Path, dataset: Dataset, rejects: list[Reject], stage: str, tally: Tally) -> Listing:
-    """Reads all annotation files of a data set, without opening an image."""
+def list_rows(
+    root: Path,
+    dataset: Dataset,
+    rejects: list[Reject],
+    stage: str,
+    tally: Tally,
+    embed: Callable[[str, bytes], None] | None = None,
+) -> Listing:
+    """Reads all annotation files of a data set, without opening an image. Images that they hold go to `embed`."""
     defaults = (dataset.licence, dataset.attribution, dataset.image_pattern, dataset.split)
-    listing = Listing(dataset.name, stage, rejects, tally, *defaults)
-    for file in sorted(dataset.files, key=lambda f: not FORMATS[f.format].lists_images):
-        FORMATS[file.format].read(root, file, listing)
+    listing = Listing(dataset.name, stage, rejects, tally, *defaults, embed=embed)
+    with _no_collection():
+        for file in sorted(dataset.files, key=lambda f: not FORMATS[f.format].lists_images):
+            FORMATS[file.format].read(root, file, listing)
     return listing
 
 
@@ -108,8 +115,66 @@ def list_questions(root: Path, benchmark: Benchmark, rejects: list[Reject], tall
     return listing
 
 
-def _paths(dataset: Dataset) -> list[str]:
-    return [path for file in dataset.files for path in (file.path, file.annotations) if path]
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the cyclic garbage collector: parsed files hold no cycles, and walking their millions of objects again
+    and again takes a third of the time of `json.load`. What is left of them counts as old afterwards, or the first
+    collection would walk it all."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled and not gc.get_freeze_count():
+            gc.freeze()
+            gc.unfreeze()  # into the oldest generation
+        if enabled:
+            gc.enable()
+
+
+def annotation_paths(dataset: Dataset) -> list[str]:
+    """The annotation files and folders of a data set, as it lists them."""
+    paths = []
+    for file in dataset.files:
+        paths += [file.path] if FORMATS[file.format].word else [file.path, file.annotations]
+    return [path for path in paths if path]
+
+
+def _image(
+    root: Path,
+    dataset: Dataset,
+    entry: Entry,
+    listing: Listing,
+    files: tuple[SourceFile, ...],
+    vocabulary: tuple[Category, ...],
+) -> AnnotatedImage | None:
+    """An image with its annotations; refused together with them when it cannot be used."""
+    image, reason, detail = _open(root, dataset.images, entry)
+    if image is None:
+        listing.refuse("image", entry.id, reason, detail)
+        for kind, rows in entry.rows.items():
+            for row in rows:
+                listing.refuse(kind, row.record.id, reason, f"image {entry.id} was rejected: {detail}")
+        return None
+    kept: dict[str, Any] = {}
+    for kind, rows in entry.rows.items():  # objects come first
+        usable = _related(rows, kept.get("objects", ()), listing) if kind == "relation" else rows
+        if usable:
+            kept[KINDS[kind]] = _placed(kind, usable, image, listing)
+    listing.tally.kept["image"] += 1
+    lost = _lost(entry, kept)
+    return AnnotatedImage(
+        id=f"{dataset.name}/{entry.id}",
+        dataset=dataset.name,
+        split=dataset.split,
+        image=image,
+        licence=entry.licence,
+        attribution=entry.attribution,
+        vocabulary=tuple(c for c in vocabulary if c.label not in lost) if lost else vocabulary,
+        complete=_complete(entry, lost) if entry.complete else (),
+        files=files,
+        **kept,
+    )
 
 
 def _placed(kind: str, rows: list[Pending], image: ImageRef, listing: Listing) -> tuple[Any, ...]:
@@ -127,12 +192,26 @@ def _placed(kind: str, rows: list[Pending], image: ImageRef, listing: Listing) -
         else:
             if boxes:
                 several = isinstance(row.record, Phrase)
-                row = replace(
-                    row, record=replace(row.record, **{"boxes": tuple(boxes)} if several else {"box": boxes[0]})
-                )
+                placed: dict[str, Any] = {"boxes": tuple(boxes)} if several else {"box": boxes[0]}
+                if row.polygons:
+                    placed["polygons"] = tuple(pixel_polygon(p, image.width, image.height) for p in row.polygons)
+                row = replace(row, record=replace(row.record, **placed))
             kept.append(row.record)
     listing.tally.kept[kind] += len(kept)
     return tuple(kept)
+
+
+def _related(rows: list[Pending], objects: tuple[Annotation, ...], listing: Listing) -> list[Pending]:
+    """Relations whose ends are both kept; the others are refused."""
+    ids = {annotation.id for annotation in objects}
+    found = []
+    for row in rows:
+        missing = [end for end in (row.record.subject, row.record.object) if end not in ids]
+        if missing:
+            listing.refuse("relation", row.record.id, "object_rejected", f"object {missing[0]} of it was rejected.")
+        else:
+            found.append(row)
+    return found
 
 
 def _lost(entry: Entry, kept: dict[str, Any]) -> set[str]:
@@ -149,20 +228,20 @@ def _complete(entry: Entry, lost: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels - entry.partial - lost))
 
 
-def _dialogues(root: Path, dataset: Dataset, listing: Listing, files: tuple[SourceFile, ...]) -> Iterator[Dialogue]:
-    """The dialogues of a data set, their images opened; one of whose images cannot be used is refused."""
-    for row in listing.dialogues:
-        images = []
-        for n, file in enumerate(row.files):
-            entry = Entry(str(n), file, None, None, row.record.licence, row.record.attribution)
-            image, reason, detail = _open(root, dataset.images, entry)
-            if image is None:
-                listing.refuse("dialogue", row.record.id.removeprefix(f"{dataset.name}/"), reason, detail)
-                break
-            images.append(image)
-        else:
-            listing.tally.kept["dialogue"] += 1
-            yield replace(row.record, images=tuple(images), files=files)
+def _dialogue(
+    root: Path, dataset: Dataset, row: DialogueRow, listing: Listing, files: tuple[SourceFile, ...]
+) -> Dialogue | None:
+    """A dialogue with its images; refused when one of them cannot be used."""
+    images = []
+    for n, file in enumerate(row.files):
+        entry = Entry(str(n), file, None, None, row.record.licence, row.record.attribution)
+        image, reason, detail = _open(root, dataset.images, entry)
+        if image is None:
+            listing.refuse("dialogue", row.record.id.removeprefix(f"{dataset.name}/"), reason, detail)
+            return None
+        images.append(image)
+    listing.tally.kept["dialogue"] += 1
+    return replace(row.record, images=tuple(images), files=files)
 
 
 def _open(root: Path, folder: str, entry: Entry, decode: bool = True) -> tuple[ImageRef | None, str, str]:
@@ -172,8 +251,8 @@ def _open(root: Path, folder: str, entry: Entry, decode: bool = True) -> tuple[I
         path = inside(root / folder, entry.file)
         if not path.is_file():
             return None, "image_missing", f"{relative} does not exist."
-    except (VistuneError, ValueError, OSError) as error:  # ValueError: a null byte; OSError: a name too long
-        return None, "image_path", f"{entry.file!r:.120} is no path inside {folder}: {error}"
+    except (VistuneError, ValueError, OSError):  # ValueError: a null byte; OSError: a name too long
+        return None, "image_path", f"{entry.file!r:.120} is no path inside {folder}."
     try:
         image = describe_image(root, relative)
         if decode:

@@ -1,11 +1,12 @@
 """A user's own data, gathered under one folder so that every later path is relative to it and nothing else is read.
 
-Annotation files and the images they name are hard-linked (copied where the file system cannot link).
+Annotation files (or folders of them) and the images they name are hard-linked, or copied where the file system cannot
+link. Images that annotation files hold in themselves are written out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -13,12 +14,17 @@ from vistune.errors import VistuneError
 from vistune.files import link_file
 from vistune.hashing import digest, file_digest
 from vistune.progress import track
+from vistune.sources.datafiles import tree
+from vistune.sources.formats import FORMATS
 from vistune.sources.join import list_questions, list_rows
-from vistune.sources.rows import Tally
+from vistune.sources.rows import Listing, Tally
 from vistune.sources.spec import AnnotationFile, Benchmark, Dataset, Manifest, check_names
 
 ROOT = Path("/")
 """Where a user's absolute paths start: readers take a root and relative paths."""
+
+SMALL = 1 << 20
+"""Bytes up to which a file of an annotation folder is known by its contents; beyond, by its size and time."""
 
 
 def collect(datasets: tuple[Dataset, ...], benchmarks: tuple[Benchmark, ...], output: Path) -> Manifest:
@@ -30,11 +36,13 @@ def collect(datasets: tuple[Dataset, ...], benchmarks: tuple[Benchmark, ...], ou
     check_names(Manifest(datasets, benchmarks))
     placed_datasets, placed_benchmarks = [], []
     for dataset in datasets:
-        given, names = _named_by_dataset(dataset)
-        if not names:
-            raise VistuneError(f"data set {dataset.name} names no image: {dataset.files[0].path} lists none.")
         folder = _Folder(output, dataset.name)
-        files = tuple(AnnotationFile(f.format, folder.place(f.path), folder.place(f.annotations)) for f in given.files)
+        given = _located(dataset)
+        listing = list_rows(ROOT, given, [], "sources", Tally(), folder.embed)
+        names = _images_of(listing)
+        if not names and not listing.dialogues:
+            raise VistuneError(f"data set {dataset.name} names no image: {dataset.files[0].path} lists none.")
+        files = tuple(_moved(f, folder.place) for f in given.files)
         images = folder.place_images(given.images, names)
         placed_datasets.append(replace(dataset, images=images, files=files))
     for benchmark in benchmarks:
@@ -50,37 +58,45 @@ def fingerprint(datasets: Iterable[Dataset], benchmarks: Iterable[Benchmark]) ->
     """A digest that changes when a user's files change: contents of annotation files, size and time of images."""
     leaves: list[object] = []
     for dataset in datasets:
-        given, names = _named_by_dataset(dataset)
-        paths = [p for f in given.files for p in (f.path, f.annotations) if p]
-        leaves.append([dataset.name, [file_digest(ROOT / p) for p in paths], _stats(given.images, names)])
+        given = _located(dataset)
+        names = _images_of(list_rows(ROOT, given, [], "sources", Tally()))
+        files = [(f.path, f.annotations, FORMATS[f.format].word) for f in given.files]
+        changed = [[_print(path), second if word else _print(second)] for path, second, word in files]
+        leaves.append([dataset.name, changed, _stats(given.images, names)])
     for benchmark in benchmarks:
         asked, names = _named_by_benchmark(benchmark)
         paths = [asked.questions, asked.annotations]
-        leaves.append([benchmark.name, [file_digest(ROOT / p) for p in paths], _stats(asked.images, names)])
+        leaves.append([benchmark.name, [_print(p) for p in paths], _stats(asked.images, names)])
     return digest(leaves)
 
 
-def _named_by_dataset(dataset: Dataset) -> tuple[Dataset, list[str]]:
-    """The data set with paths relative to `ROOT`, and the image file names that its annotation files mention."""
-    files = tuple(
-        AnnotationFile(f.format, _locate(f.path, dataset.name), _locate(f.annotations, dataset.name))
-        for f in dataset.files
-    )
-    given = replace(dataset, files=files, images=_locate(dataset.images, dataset.name))
-    listing = list_rows(ROOT, given, [], "sources", Tally())
-    return given, sorted({entry.file for entry in listing.images.values()})
+def _located(dataset: Dataset) -> Dataset:
+    """The data set with paths relative to `ROOT`."""
+    files = tuple(_moved(f, lambda path: _locate(path, dataset.name)) for f in dataset.files)
+    return replace(dataset, files=files, images=_locate(dataset.images, dataset.name))
+
+
+def _moved(file: AnnotationFile, move: Callable[[str], str]) -> AnnotationFile:
+    """The annotation file with its paths put through `move`."""
+    second = file.annotations if FORMATS[file.format].word else move(file.annotations)
+    return AnnotationFile(file.format, move(file.path), second)
+
+
+def _images_of(listing: Listing) -> list[str]:
+    """The image file names that the annotation files of a data set mention."""
+    dialogues = (file for row in listing.dialogues for file in row.files)
+    return sorted({*(entry.file for entry in listing.images.values()), *dialogues})
 
 
 def _named_by_benchmark(benchmark: Benchmark) -> tuple[Benchmark, list[str]]:
-    """The same for a benchmark."""
+    """The benchmark with paths relative to `ROOT`, and the image file names that its files mention."""
     asked = replace(
         benchmark,
         questions=_locate(benchmark.questions, benchmark.name),
         annotations=_locate(benchmark.annotations, benchmark.name),
         images=_locate(benchmark.images, benchmark.name),
     )
-    listing = list_questions(ROOT, asked, [], Tally())
-    return asked, sorted({entry.file for entry in listing.images.values()})
+    return asked, _images_of(list_questions(ROOT, asked, [], Tally()))
 
 
 def _locate(path: str, name: str) -> str:
@@ -99,26 +115,45 @@ class _Folder:
 
     def __init__(self, output: Path, name: str) -> None:
         self.output, self.name = output, name
+        self.images = f"own/{name}/images"
         self.files = 0
+        self.embedded: set[str] = set()
 
     def place(self, path: str) -> str:
-        """Links one file (relative to `ROOT`) and returns its path relative to the output."""
+        """Links one file or folder (relative to `ROOT`) and returns its path relative to the output."""
         if not path:
             return ""
         relative = f"own/{self.name}/annotations/{self.files}/{Path(path).name}"
         self.files += 1
-        _link(ROOT / path, self.output / relative)
+        source, target = ROOT / path, self.output / relative
+        if source.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+            for name in track(tree(source), f"collect {self.name}"[:14], unit="files"):
+                _link(source / name, target / name)
+        else:
+            _link(source, target)
         return relative
+
+    def embed(self, name: str, data: bytes) -> None:
+        """Writes an image that an annotation file holds, once; `name` says what is in it. Whether it can be decoded,
+        and is not too large, is seen whenever it is read."""
+        self.embedded.add(name)
+        target = self.output / self.images / name
+        if target.is_file() and target.stat().st_size == len(data):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.write_bytes(data)
 
     def place_images(self, folder: str, names: list[str]) -> str:
         """Links the images of these names and returns their folder relative to the output."""
-        relative = f"own/{self.name}/images"
-        (self.output / relative).mkdir(parents=True, exist_ok=True)
-        for name in track(names, f"collect {self.name}"[:14], unit="images"):
+        (self.output / self.images).mkdir(parents=True, exist_ok=True)
+        outside = [name for name in names if name not in self.embedded]
+        for name in track(outside, f"collect {self.name}"[:14], unit="images"):
             found = _image(ROOT / folder, name)
             if found is not None:
-                _link(found, self.output / relative / name)
-        return relative
+                _link(found, self.output / self.images / name)
+        return self.images
 
 
 def _link(source: Path, target: Path) -> None:
@@ -136,6 +171,19 @@ def _image(folder: Path, name: str) -> Path | None:
         return folder / name if (folder / name).is_file() else None
     except (ValueError, OSError):  # a null byte, or a name longer than the file system takes
         return None
+
+
+def _print(path: str) -> object:
+    """What tells whether an annotation file or folder changed."""
+    found = ROOT / path
+    if not path or not found.is_dir():
+        return file_digest(found) if path else ""
+    leaves: list[object] = []
+    for name in tree(found):
+        stat = (found / name).stat()
+        small = stat.st_size <= SMALL
+        leaves.append([name, file_digest(found / name) if small else [stat.st_size, stat.st_mtime_ns]])
+    return leaves
 
 
 def _stats(folder: str, names: list[str]) -> list[list[object]]:

@@ -44,7 +44,7 @@ class Tally:
     mended: Counter[str] = field(default_factory=Counter)  # repairs of kept rows, by reason: "box_clipped"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would triple the cost of making a million of them
 class Pending:
     """An annotation whose boxes wait for the true size of its image."""
 
@@ -52,6 +52,7 @@ class Pending:
     boxes: tuple[Sequence[Any], ...] = ()  # four numbers each, as the file has them
     frame: Frame = "xywh"
     clip: bool = False  # boxes of this data set are known to leave the image: cut them off instead of refusing
+    polygons: tuple[Sequence[float] | bytes, ...] = ()  # x, y, x, y, ... each; as bytes: packed doubles
 
 
 @dataclass
@@ -96,7 +97,8 @@ class Listing:
     embed: Callable[[str, bytes], None] | None = None  # called with (file, bytes) of images held by annotation files
 
     def refuse(self, kind: str, id: Any, reason: str, detail: str) -> None:
-        self.rejects.append(Reject(self.stage, f"{self.dataset}/{kind}/{id}", reason, detail))
+        key = f"{self.dataset}/{kind}/{id}"
+        self.rejects.append(Reject(self.stage, _printable(key), reason, _printable(detail)))
 
     def each(self, kind: str, values: Iterable[Any], file: AnnotationFile, id: str) -> Iterator[Row]:
         """The rows of one kind in a file, each counted as met; use each `with row:`. `id`: the key that names a row
@@ -163,14 +165,22 @@ class Row:
         empty."""
         return " ".join(need(self.value, key, str, default).split())
 
-    def keep(self, image: str, record: Any, *boxes: Sequence[Any], frame: Frame = "xywh", clip: bool = False) -> None:
+    def keep(
+        self,
+        image: str,
+        record: Any,
+        *boxes: Sequence[Any],
+        frame: Frame = "xywh",
+        clip: bool = False,
+        polygons: tuple[Sequence[float] | bytes, ...] = (),
+    ) -> None:
         """Keeps what the row says about an image that is listed. Raises Refused: `duplicate_id`, `image_unknown`."""
         if self.name in self._seen:
             raise Refused("duplicate_id", "the id occurs before.")
         if image not in self.listing.images:
             raise Refused("image_unknown", f"image {image} is not listed.")
         self._seen.add(self.name)
-        self.listing.keep(self.kind, image, Pending(record, boxes, frame, clip))
+        self.listing.keep(self.kind, image, Pending(record, boxes, frame, clip, polygons))
 
     def pass_over(self) -> None:
         """The row belongs to another split: it counts as not met."""
@@ -203,7 +213,19 @@ def need(row: Any, key: str, kinds: type | tuple[type, ...], default: Any = ...)
     value = row[key]
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise Malformed(f"{key} is {value!r:.80}, expected {' or '.join(k.__name__ for k in allowed)}")
+    if isinstance(value, str) and not value.isascii() and _printable(value) != value:
+        raise Malformed(f"{key} holds half a character (a lone surrogate): {value!r:.80}")
     return value
+
+
+def _printable(text: str) -> str:
+    """The text, with what cannot be written as UTF-8 escaped: JSON can spell half a character, e.g. an emoji cut in
+    two, and a file's name can be any bytes.
+
+    >>> _printable("käse"), _printable("\\ud83d")
+    ('käse', '\\\\ud83d')
+    """
+    return text.encode(errors="backslashreplace").decode()
 
 
 def label(row: Any, key: str, position: int) -> str:

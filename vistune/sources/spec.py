@@ -157,11 +157,11 @@ def parse_source(text: str) -> Dataset:
         raise VistuneError(
             f"source {text!r} names no annotation file; expected FORMAT:PATH, e.g. coco_instances:a.json."
         )
-    answers = given.pop("annotations", "")
+    answers, first = given.pop("annotations", ""), Path(files[0][1])
     tree: dict[str, Any] = {
-        "name": Path(files[0][1]).stem,
+        "name": first.stem,
         "split": "train",
-        "images": str(Path(files[0][1]).parent),
+        "images": str(first if first.is_dir() else first.parent),
         "files": [{"format": f, "path": p, "annotations": answers if FORMATS[f].annotations else ""} for f, p in files],
         **given,
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vistune.errors import VistuneError
 from vistune.files import write_text
 from vistune.records import Reject
+from vistune.sources import rows
 from vistune.sources.join import list_questions, list_rows, read_benchmark
 from vistune.sources.own_data import collect
 from vistune.sources.rows import Tally
@@ -17,6 +18,11 @@ from vistune.sources.spec import Manifest, write_manifest
 if TYPE_CHECKING:
     from vistune.sources import Params
     from vistune.stages import Context
+
+KINDS = {"image": "images", **rows.KINDS, "dialogue": "dialogues"}
+
+ALWAYS = frozenset(("image", "object", "caption", "question"))
+"""Kinds that are counted in the summary even where there are none."""
 
 
 def run(params: Params, output: Path, context: Context) -> dict[str, Any]:
@@ -44,23 +50,25 @@ def run(params: Params, output: Path, context: Context) -> dict[str, Any]:
 
 def _summary(manifest: Manifest, output: Path, metrics: dict[str, float], details: dict[str, Any]) -> dict[str, Any]:
     """Rows as the files list them; whether each can be used is for the stage that reads it to say."""
-    rows: dict[str, dict[str, int]] = {}
+    listed: dict[str, dict[str, int]] = {}
     for dataset in manifest.datasets:
         rejects: list[Reject] = []
         tally = Tally()
         list_rows(output, dataset, rejects, "sources", tally)
-        rows[dataset.name] = {**dict(sorted(tally.entered.items())), "unusable": len(rejects)}
+        listed[dataset.name] = {**dict(sorted(tally.entered.items())), "unusable": len(rejects)}
     questions = {}
     for benchmark in manifest.benchmarks:
         tally = Tally()
         list_questions(output, benchmark, [], tally)
         questions[benchmark.name] = tally.entered["question"]
-    totals = {
-        kind: sum(row.get(kind, 0) for row in rows.values()) for kind in ("image", "object", "caption", "question")
+    counts = {
+        plural: total
+        for kind, plural in KINDS.items()
+        if (total := sum(row.get(kind, 0) for row in listed.values())) or kind in ALWAYS
     }
-    counts = {f"{kind}s": total for kind, total in totals.items()} | {"benchmark questions": sum(questions.values())}
+    counts["benchmark questions"] = sum(questions.values())
     metrics = metrics | {k.replace(" ", "_"): float(v) for k, v in counts.items()}
-    return {"counts": counts, "metrics": metrics, "details": {"rows": rows, "benchmarks": questions, **details}}
+    return {"counts": counts, "metrics": metrics, "details": {"rows": listed, "benchmarks": questions, **details}}
 
 
 def _licences(details: dict[str, Any]) -> str:

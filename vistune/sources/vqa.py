@@ -13,7 +13,7 @@ from typing import NamedTuple
 from vistune.files import inside, read_json
 from vistune.records import Question
 from vistune.sources.questions import image_of, majority, question_text, read_choices, texts
-from vistune.sources.rows import Listing, Malformed, Refused, need, section
+from vistune.sources.rows import Listing, Malformed, Refused, section
 from vistune.sources.spec import AnnotationFile
 
 
@@ -64,7 +64,8 @@ def _answers(root: Path, file: AnnotationFile, listing: Listing) -> dict[str, _A
         row.name = f"answer-{row.name}"
         with row:
             key = row.identifier("question_id")
-            given = texts([need(a, "answer", str) for a in row.need("answers", list, [])], "answers")
+            people = row.need("answers", list, [])
+            given = texts([a.get("answer") if isinstance(a, dict) else None for a in people], "answer")
             agreed = row.text("multiple_choice_answer", "") or (majority(given) if given else "")
             if not agreed:
                 raise Malformed("multiple_choice_answer and answers are empty")

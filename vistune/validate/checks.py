@@ -17,9 +17,24 @@ Level = Literal["hard", "policy", "warning"]
 a duplicate, a leak). Both are removed. warning: it stays and is counted."""
 
 TASKS = {
-    "adapt": ("caption", "presence", "counting", "name_region", "locate", "relative_position", "listing", "vqa"),
+    "adapt": (
+        *("caption", "caption_detailed", "caption_choice", "presence", "counting", "listing", "image_label"),
+        *("name_region", "locate", "relative_position", "extremes", "area_share"),
+        *("attribute", "relation", "triplet_check"),
+        *("region_caption", "phrase_grounding", "refer", "refer_describe", "refer_absent"),
+        *("vqa", "vqa_sentence", "vqa_choice", "question_generation", "extractive_qa"),
+        *("science_choice", "science_reasoning"),
+        *("transcription", "table_to_markdown", "value_lookup", "comparison"),
+        *("multi_turn", "dialogue"),
+    ),
     "self_instruct": ("conversation", "detail", "reasoning", "negative"),
 }
+YES_OR_NO = frozenset(("presence", "triplet_check"))
+"""Tasks whose rows are all answered by yes or no."""
+
+QUOTING = frozenset(("transcription", "table_to_markdown", "value_lookup", "comparison", "multi_turn"))
+"""Tasks whose rows quote what is written in the image, in whatever language."""
+
 VALUES = {
     "task": frozenset(task for tasks in TASKS.values() for task in tasks),
     "method": frozenset(TASKS),
@@ -151,10 +166,16 @@ def box_text(s: Sample, rules: Rules) -> str | None:
 def answer_not_in_choices(s: Sample, rules: Rules) -> str | None:
     if not s.choices:
         return None
-    answer, choices = normalise(s.response), [normalise(c) for c in s.choices]
-    letters = [chr(ord("a") + n) for n in range(len(choices))]
+    choices = [normalise(c) for c in s.choices]
+    letters = [str(n + 1) if "1" in s.choice_style else chr(ord("a") + n) for n in range(len(choices))]
+    answer = normalise(s.response)
     if answer in choices or answer in letters:
         return ""
+    if s.choice_style:  # after reasons on lines of their own, or words like "The answer is"
+        last = normalise(s.response.rpartition("\n")[2])
+        marked = [f"{letter} {choice}" for letter, choice in zip(letters, choices, strict=True)]
+        if any(last == known or last.endswith(f" {known}") for known in (*choices, *letters, *marked)):
+            return ""
     return f"{s.response!r:.80} is not among {', '.join(s.choices)!r:.120}"
 
 
@@ -166,13 +187,15 @@ def language_mismatch(s: Sample, rules: Rules) -> str | None:
     share = cjk_share("\n".join(m.text for m in s.messages))
     if share is None:
         return None
+    if s.task in QUOTING:  # the question may hold a few words of its language and a long name from the image
+        return "" if share or s.language != "zh" else "language is zh, but no letter is Chinese"
     wrong = share < CJK_LEAST if s.language == "zh" else share > CJK_MOST and s.language not in ("ja", "ko")
     return f"language is {s.language}, but {share:.0%} of the letters are Chinese" if wrong else ""
 
 
 def polarity_mismatch(s: Sample, rules: Rules) -> str | None:
-    if s.task == "presence" and s.polarity not in ("yes", "no"):
-        return f"polarity is {s.polarity!r}; a presence row is 'yes' or 'no'"
+    if s.task in YES_OR_NO and s.polarity not in ("yes", "no"):
+        return f"polarity is {s.polarity!r}; a {s.task} row is 'yes' or 'no'"
     if not s.polarity:
         return None
     response = s.response

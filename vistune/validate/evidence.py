@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vistune.files import inside
-from vistune.hashing import file_digest
+from vistune.files import inside, path_digest
 from vistune.records import Category
 from vistune.sources import Dataset, Tally, load
-from vistune.sources.join import list_rows
+from vistune.sources.join import annotation_paths, list_rows
 from vistune.validate.text import tokens
 
 
@@ -23,7 +22,7 @@ class Shown:
 
     split: str
     ids: frozenset[str]  # of all annotations: objects, captions, questions
-    labels: frozenset[str]  # of all objects, crowds and background included
+    labels: frozenset[str]  # of all objects, crowds and background included, and of what people said it shows
     attribution: str
 
 
@@ -86,9 +85,7 @@ def read_evidence(root: Path) -> Evidence:
 
 
 def _add(root: Path, dataset: Dataset, evidence: Evidence) -> None:
-    for file in dataset.files:
-        paths = [path for path in (file.path, file.annotations) if path]
-        evidence.files.update((path, file_digest(inside(root, path))) for path in paths)
+    evidence.files.update((path, path_digest(inside(root, path))) for path in annotation_paths(dataset))
     # Rows that the reader refuses have been counted by the stages that made samples; here they are not evidence.
     listing = list_rows(root, dataset, [], "validate", Tally())
     for category in listing.vocabulary.values():
@@ -97,7 +94,8 @@ def _add(root: Path, dataset: Dataset, evidence: Evidence) -> None:
         evidence.images[f"{dataset.name}/{entry.id}"] = Shown(
             dataset.split,
             frozenset(row.record.id for rows in entry.rows.values() for row in rows),
-            frozenset(row.record.category.label for row in entry.rows["object"]),
+            frozenset(row.record.category.label for row in entry.rows["object"])
+            | {row.record.category.label for row in entry.rows["label"] if row.record.present},
             entry.attribution,
         )
     for row in listing.dialogues:

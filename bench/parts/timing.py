@@ -1,0 +1,20 @@
+"""Time and memory of this process."""
+
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def best(work: Callable[[], Any], times: int = 5) -> float:
+    """The least processor time of this process, in seconds."""
+    found = float("inf")
+    for _ in range(times):
+        start = time.process_time()
+        work()
+        found = min(found, time.process_time() - start)
+    return found
+
+
+def peak_mb() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -1,0 +1,228 @@
+"""One annotated image -> its samples: every task in every language, phrased by a template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from vistune.adapt import Params, phrasing
+from vistune.adapt.draws import Draws
+from vistune.adapt.language import Language
+from vistune.adapt.phrasing import Frame, Phrase
+from vistune.adapt.scene import Scene
+from vistune.adapt.tasks import TASKS, Candidate, Found, Refused
+from vistune.adapt.turns import MULTI_TURN, merged, ready_made
+from vistune.adapt.vocabulary import Statistics, Vocabulary
+from vistune.errors import VistuneError
+from vistune.params import unknown
+from vistune.records import AnnotatedImage, Dialogue, Lineage, Message, Region, Reject, Sample, sample_id
+
+VOCABULARIES = 64
+"""Vocabularies kept: one for each data set, and those that lack a category because an object of it was refused."""
+
+FIELDS = sorted({field for task in TASKS.values() for field in task.needs})
+
+FINE = 1 << 20
+"""Steps of a random fraction."""
+
+Finders = list[tuple[str, Callable[[Scene, Language, Params, Draws], Found]]]
+"""Names of tasks and what finds their facts."""
+
+NEGATIVES = ("random", "similar", "popular", "adversarial")
+
+
+class Adapter:
+    """Samples of one image after another; what is refused goes to `rejects`.
+
+    `statistics` says by data set which categories its images show most often and together. Without it, popular and
+    adversarial negatives are drawn as the image alone allows (`Scene.absent`).
+    """
+
+    def __init__(self, params: Params, seed: int, statistics: Mapping[str, Statistics] | None = None) -> None:
+        self.params, self.seed = params, seed
+        self.languages = phrasing.languages(params.languages)
+        self.templates = {language.code: phrasing.load(language) for language in self.languages}
+        self.licences = frozenset(name.casefold() for name in params.allow_licences)
+        self.tasks = {name: task for name, task in TASKS.items() if getattr(params.per_image, name) > 0}
+        self.rejects: list[Reject] = []
+        self.candidates = 0
+        self.images = 0
+        self._statistics = statistics or {}
+        self._vocabularies: dict[tuple[str, ...], Vocabulary] = {}
+        self._by_kinds: dict[frozenset[str], Finders] = {}
+        self._latest: tuple[object, Vocabulary] = (None, Vocabulary(()))
+        _check_negatives(params.negatives)
+
+    def samples(self, image: AnnotatedImage | Dialogue, tasks: tuple[str, ...] = ()) -> Iterator[Sample]:
+        """All samples of `image`. With `tasks`, candidates of other tasks are rejected: their data set withholds
+        them from instruction."""
+        self.images += 1
+        refusal = self._licence(image)
+        if refusal:
+            self.candidates += 1
+            self._reject(image.id, refusal)
+        elif isinstance(image, Dialogue):
+            self.candidates += 1
+            yield ready_made(image, self.seed)
+        elif self.params.merge_turns:
+            yield from self._merged(image, tasks)
+        else:
+            yield from self._single(image, tasks)
+
+    def _single(self, image: AnnotatedImage, tasks: tuple[str, ...]) -> Iterator[Sample]:
+        scene = Scene(image, self._vocabulary(image))
+        applying = self._applying(image)
+        for language in self.languages:
+            templates = self.templates[language.code]
+            for task, find in self._phrased(applying, image, language):
+                draws = Draws(self.seed, image.id, task, language.code)
+                wording = Draws(self.seed, image.id, task, language.code, "template")
+                for item, found in enumerate(find(scene, language, self.params, draws)):
+                    self.candidates += 1
+                    if isinstance(found, Candidate) and tasks and task not in tasks:
+                        found = Refused("task_withheld", f"{image.dataset} gives only {', '.join(tasks)}.")
+                    if isinstance(found, Refused):
+                        self._reject(f"{image.id}/{task}/{language.code}/{item}", found)
+                        continue
+                    phrases = templates.tasks[task][found.kind]
+                    phrase = phrases[wording.below(len(phrases))]
+                    frame = (
+                        templates.frames[wording.below(len(templates.frames))]
+                        if found.framed or any(found.boxes)
+                        else None
+                    )
+                    yield self._sample(image, task, language, item, found, phrase, frame)
+
+    def _merged(self, image: AnnotatedImage, tasks: tuple[str, ...]) -> Iterator[Sample]:
+        """One conversation of the samples of each language. A candidate that becomes a turn is not counted by itself:
+        what goes in is the conversation."""
+        turns: dict[str, list[Sample]] = {}
+        for sample in self._single(image, tasks):
+            turns.setdefault(sample.language, []).append(sample)
+        for language, found in turns.items():
+            self.candidates += 1 - len(found)
+            order = Draws(self.seed, image.id, MULTI_TURN, language)
+            yield merged(order.pick(found, len(found)), self.seed)
+
+    def _sample(
+        self,
+        image: AnnotatedImage,
+        task: str,
+        language: Language,
+        item: int,
+        found: Candidate,
+        phrase: Phrase,
+        frame: Frame | None,
+    ) -> Sample:
+        slots, template, choices = found.slots, phrase.template, found.choices
+        if choices is not None:
+            slots = {**slots, **choices.slots, "mark": language.marks[choices.lettered]}
+        response = phrase.response.format_map(slots)
+        instruction = phrase.instruction.format_map(slots)
+        extra = phrase.input.format_map(slots) if phrase.input else ""
+        user = phrase.user.format_map(slots) if extra else instruction
+        regions = found.regions
+        if frame is not None:
+            template = f"{template}+{frame.template}"
+            instruction = f"{instruction}{language.space}{frame.text}"
+            user = f"{user}\n{frame.text}" if extra else instruction
+            regions = _mentioned(found, (user, response))
+        lineage = Lineage(image.id, found.evidence, image.files, template, item=item)
+        return Sample(
+            id=sample_id(task, lineage, self.seed),
+            dataset=image.dataset,
+            split=image.split,
+            task=task,
+            method="adapt",
+            instruction=instruction,
+            input=extra,
+            response=response,
+            messages=(Message("user", user, (0,)), Message("assistant", response)),
+            images=(image.image,),
+            lineage=lineage,
+            licence=image.licence,
+            group=image.image.sha256,
+            language=language.code,
+            polarity=found.polarity,
+            choices=phrase.choices if choices is None else choices.options,
+            permutation=choices.permutation if choices is not None and found.listed else (),
+            choice_style="" if choices is None else choices.style,
+            regions=regions,
+        )
+
+    def _applying(self, image: AnnotatedImage) -> Finders:
+        """The tasks that the kinds of annotations of this image may support."""
+        kinds = frozenset(field for field in FIELDS if getattr(image, field))
+        found = self._by_kinds.get(kinds)
+        if found is None:
+            found = [(name, task.find) for name, task in self.tasks.items() if not kinds.isdisjoint(task.needs)]
+            self._by_kinds[kinds] = found
+        return found
+
+    def _phrased(self, applying: Finders, image: AnnotatedImage, language: Language) -> Finders:
+        """Those of the tasks that are put in this language for this image. Every image has a caption in the first
+        language, since the alignment stage learns names and places from its regions."""
+        share = self.params.languages[language.code]
+        if share >= 1:
+            return applying
+        draws = Draws(self.seed, image.id, language.code)
+        asked = {task for task in TASKS if draws.below(FINE) < share * FINE}
+        asked |= {"caption"} if language is self.languages[0] else set()
+        return [(task, find) for task, find in applying if task in asked]
+
+    def _licence(self, image: AnnotatedImage | Dialogue) -> Refused | None:
+        if not image.licence.strip():
+            return Refused("licence_missing", "the image states no licence; give its data set one in `sources`.")
+        if self.licences and image.licence.casefold() not in self.licences:
+            return Refused("licence_not_allowed", f"{image.licence!r} is not among adapt.allow_licences.")
+        return None
+
+    def _vocabulary(self, image: AnnotatedImage) -> Vocabulary:
+        """The vocabulary, indexed once for the images that share it (in another process: one that equals it)."""
+        if self._latest[0] is not image.vocabulary:
+            key = (image.dataset, *(c.label for c in image.vocabulary))
+            found = self._vocabularies.get(key)
+            if found is None:
+                if len(self._vocabularies) == VOCABULARIES:
+                    self._vocabularies.clear()
+                found = Vocabulary(image.vocabulary, self._statistics.get(image.dataset))
+                self._vocabularies[key] = found
+            self._latest = (image.vocabulary, found)
+        return self._latest[1]
+
+    def _reject(self, key: str, refused: Refused) -> None:
+        self.rejects.append(Reject("adapt", key, refused.reason, refused.detail))
+
+
+def _mentioned(found: Candidate, texts: tuple[str, ...]) -> tuple[Region, ...]:
+    """The regions of a candidate, with the place in the messages where their boxes stand. A region whose box stands
+    in several places is listed for each; regions with the same numbers share the places out among them."""
+    regions = list(found.regions)
+    for box in dict.fromkeys(filter(None, found.boxes)):
+        owners = [n for n, own in enumerate(found.boxes) if own == box]
+        places = [(m, at) for m, text in enumerate(texts) for at in _occurrences(text, box)]
+        for count, (message, at) in enumerate(places):
+            owner = owners[min(count, len(owners) - 1)]
+            r = found.regions[owner]
+            placed = Region(r.box, r.label, r.annotation_id, r.image, (message, at, at + len(box)), r.polygons)
+            if count < len(owners):
+                regions[owner] = placed
+            else:
+                regions.append(placed)
+    return tuple(regions)
+
+
+def _occurrences(text: str, part: str) -> Iterator[int]:
+    at = text.find(part)
+    while at >= 0:
+        yield at
+        at = text.find(part, at + len(part))
+
+
+def _check_negatives(shares: Mapping[str, float]) -> None:
+    for kind, share in shares.items():
+        if kind not in NEGATIVES:
+            raise VistuneError(unknown(f"adapt.negatives.{kind}", [f"adapt.negatives.{k}" for k in NEGATIVES]))
+        if not 0 <= share < float("inf"):
+            raise VistuneError(f"adapt.negatives.{kind} is {share}; expected a share of at least 0.")
+    if not any(share > 0 for share in shares.values()):
+        raise VistuneError("adapt.negatives has no share above 0; expected e.g. {random: 1.0}.")

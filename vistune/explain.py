@@ -1,0 +1,280 @@
+"""What made a sample, and which samples something made: `vistune explain`.
+
+Forward, a sample is found by its id or the start of it: shards are sorted by id, so the manifest and parquet's
+statistics lead to one row group. Backward, one column is read at a time, so a million rows take about a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial, reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vistune.errors import VistuneError
+from vistune.files import read_json
+from vistune.imagestore import open_store
+from vistune.params import read_tree
+from vistune.records import ImageRef, Reject, Sample
+from vistune.schema import from_table
+from vistune.store import MANIFEST, shards
+from vistune.workers import cores
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PREFIX = "vt1:"
+BESIDE = ("adapt", "self_instruct")
+"""Stages beside a release that hold the samples it rejected."""
+
+AMBIGUOUS = 10
+"""Ids shown when an id's start fits several."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which samples to list; what is empty does not matter."""
+
+    annotation: str = ""  # id in its source file
+    template: str = ""  # id of an instruction, a response format or a prompt, with or without @version
+    source: str = ""  # name of a data set
+
+
+def explain(release: Path, id: str) -> str:
+    """Everything known about one sample, a paragraph of lines. Raises VistuneError when no sample has this id, or
+    several start with it."""
+    folders = [release, *(release.parent / stage for stage in BESIDE)]
+    folders = [f for n, f in enumerate(folders) if (f / MANIFEST).is_file() and f not in folders[:n]]
+    if not folders:
+        raise VistuneError(
+            f"{release} holds no records ({MANIFEST} is missing). Run `vistune validate`, or name a folder."
+        )
+    for folder in folders:
+        found = find(folder, id)
+        if len(found) > 1:
+            shown = ", ".join(s.id for s in found[:AMBIGUOUS])
+            more = " and more" if len(found) > AMBIGUOUS else ""
+            raise VistuneError(f"{id} is the start of several ids in {folder}: {shown}{more}. Give more of it.")
+        if found:
+            verdicts = [r for f in folders for r in _rejects(f, found[0].id)]
+            return "\n".join(f"{name:<12}{text}".rstrip() for name, text in _lines(folder, found[0], verdicts))
+    raise VistuneError(
+        f"no sample in {' or '.join(map(str, folders))} has the id {id}. Ids start with {PREFIX}; "
+        "`vistune explain --source NAME` lists those of a data set."
+    )
+
+
+def find(folder: Path, id: str) -> list[Sample]:
+    """The samples whose ids start with `id`, with or without "vt1:", in order; at most `AMBIGUOUS` + 1."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found: list[Sample] = []
+    for start in [id] if id.startswith(PREFIX) else [PREFIX + id, id]:
+        for shard in shards(folder, "samples"):
+            if not shard.first[: len(start)] <= start <= shard.last:
+                continue
+            with pq.ParquetFile(folder / shard.name) as file:
+                for group in range(file.num_row_groups):
+                    bounds = file.metadata.row_group(group).column(0).statistics
+                    if not bounds.min[: len(start)] <= start <= bounds.max:
+                        continue
+                    ids = file.read_row_group(group, columns=["id"])["id"]
+                    hits = pc.indices_nonzero(pc.starts_with(ids, start))[: AMBIGUOUS + 1 - len(found)]
+                    if len(hits):
+                        found += from_table(file.read_row_group(group).take(hits), Sample)
+                    if len(found) > AMBIGUOUS:
+                        return found
+        if found:
+            return found
+    return found
+
+
+def search(folder: Path, query: Query) -> Iterator[tuple[str, str]]:
+    """Id and task of the samples that fit a query, in the order of their ids.
+    Raises VistuneError when none does, naming what is most like it."""
+    listed = [folder / shard.name for shard in shards(folder, "samples")]
+    count = 0
+    with ThreadPoolExecutor(cores()) as pool:
+        for table in pool.map(partial(_fitting, query=query), listed):
+            count += table.num_rows
+            yield from zip(table["id"].to_pylist(), table["task"].to_pylist(), strict=True)
+    if not count:
+        raise VistuneError(_nothing(folder, listed, query))
+
+
+def _fitting(path: Path, query: Query) -> pa.Table:
+    """Id and task of the rows of a shard that fit."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        masks: list[pa.Array] = []
+        if query.source:
+            masks.append(pc.equal(_column(file, "dataset"), query.source))
+        if query.template:
+            equal: list[pa.Array] = []
+            for name in ("lineage.template", "lineage.prompt"):
+                column = _column(file, name)
+                equal += [pc.equal(column, t) for t in column.unique().to_pylist() if names(t, query.template)]
+            masks.append(reduce(pc.or_, equal) if equal else pc.is_null(column))
+        if query.annotation:
+            ids = _column(file, "lineage.annotation_ids.list.element")
+            rows = pc.list_parent_indices(ids).filter(pc.equal(pc.list_flatten(ids), query.annotation))
+            rows = reduce(lambda found, mask: found.filter(mask.take(found)), masks, rows.unique())
+        else:
+            rows = pc.indices_nonzero(reduce(pc.and_, masks))
+        listed = file.read(columns=["id", "task"]) if len(rows) else file.schema_arrow.empty_table()
+        return listed.select(["id", "task"]).take(rows)
+
+
+def names(template: str, wanted: str) -> bool:
+    """Whether one of the parts of a recorded template is the wanted one, of any version unless it states one.
+
+    >>> names("presence.en.03@1+word@2", "word"), names("presence.en.03@1+word@2", "word@1")
+    (True, False)
+    """
+    parts = template.replace(" ", "+").split("+")
+    return any(part == wanted or part.startswith(f"{wanted}@") for part in parts)
+
+
+def _column(file: Any, name: str) -> pa.Array:
+    """One column, or one field of a struct column, as one array."""
+    import pyarrow.compute as pc
+
+    column = file.read(columns=[name]).column(0).combine_chunks()
+    return pc.struct_field(column, [0]) if "." in name else column
+
+
+def _nothing(folder: Path, listed: list[Path], query: Query) -> str:
+    """Why a query found nothing: a name that no sample has, with the nearest one, or no sample that fits it all."""
+    import pyarrow.parquet as pq
+
+    datasets: set[str] = set()
+    parts: set[str] = set()  # of templates
+    for path in listed:
+        with pq.ParquetFile(path) as file:
+            datasets.update(_column(file, "dataset").unique().to_pylist())
+            for name in ("lineage.template", "lineage.prompt"):
+                recorded = " ".join(_column(file, name).unique().to_pylist())
+                parts.update(recorded.replace("+", " ").split())
+    if query.source and query.source not in datasets:
+        return f"no sample in {folder} is of data set {query.source!r}{_near(query.source, datasets)}."
+    if query.template and not any(names(part, query.template) for part in parts):
+        plain = {part.partition("@")[0] for part in parts}
+        near = _near(query.template, parts if query.template.partition("@")[0] in plain else plain)
+        return f"no sample in {folder} has template {query.template!r}{near}."
+    asked = [f"{name} {value}" for name, value in vars(query).items() if value]
+    return f"no sample in {folder} rests on {' and '.join(asked)}."
+
+
+def _near(name: str, known: set[str]) -> str:
+    close = get_close_matches(name, sorted(known), 1, cutoff=0.5)
+    shown = ", ".join(sorted(known)[:AMBIGUOUS])
+    return f"; did you mean {close[0]!r}" if close else f"; it has {shown}" if known else ""
+
+
+def _rejects(folder: Path, id: str) -> list[Reject]:
+    """What a stage says about a sample that it rejected."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    found: list[Reject] = []
+    for shard in shards(folder, "rejects") if "rejects" in read_json(folder / MANIFEST) else ():
+        with pq.ParquetFile(folder / shard.name) as file:
+            hits = pc.indices_nonzero(pc.equal(_column(file, "key"), id))
+            found += from_table(file.read().take(hits), Reject) if len(hits) else []
+    return found
+
+
+def _lines(folder: Path, s: Sample, rejects: list[Reject]) -> Iterator[tuple[str, str]]:
+    line = s.lineage
+    yield "sample", f"{s.id} · {s.task} · {s.language} · {s.split} · by {s.method}"
+    for reject in rejects:
+        yield "rejected", f"by {reject.stage}: {reject.reason}, {reject.detail}"
+    if not rejects:
+        yield "kept", f"in {folder}{_passed(folder, s.id)}"
+    shown = _attribution(folder)
+    for image in s.images:
+        yield "image", f"{_place(folder, image)} · {image.width}x{image.height} {image.format}"
+        yield "", f"sha256 {image.sha256}"
+        credit = shown.get(image.path, {}).get("attribution", "")
+        yield "", f"licence {s.licence}" + (f" · attribution {credit}" if credit else "")
+    yield "source", line.annotated_image
+    for file in line.files:
+        yield "", f"{file.path} · sha256 {file.sha256}"
+    yield "annotations", ", ".join(line.annotation_ids)
+    for template in line.template.split():
+        for n, text in enumerate(_wording(template, s.language)):
+            yield ("", text) if n else ("template", text)
+    if line.prompt:
+        yield "prompt", f"{line.prompt} · sha256 {line.prompt_sha256} · teacher {line.teacher} · request {line.request}"
+    for message in s.messages:
+        images = "".join(f"[image {n}] " for n in message.images)
+        yield message.role, images + message.text.replace("\n", "\n" + 12 * " ")
+    for n, choice in enumerate(s.choices):
+        yield "choice" if n == 0 else "", choice
+    for region in s.regions:
+        x1, y1, x2, y2 = region.box
+        yield (
+            "region",
+            f"{region.label} · x {x1:g} to {x2:g}, y {y1:g} to {y2:g} px · annotation {region.annotation_id}",
+        )
+
+
+def _passed(folder: Path, id: str) -> str:
+    """What a release's checks say of a sample it holds."""
+    path = folder / "checks.json"
+    if not path.is_file():
+        return ""
+    checks = read_json(path)["checks"]
+    warned = [c["name"] for c in checks if c["level"] == "warning" and id in c["ids"]]
+    passed = [c["name"] for c in checks if c["level"] != "warning"]
+    return f" · passed {', '.join(passed)}" + (f" · warned of {', '.join(warned)}" if warned else "")
+
+
+def _attribution(folder: Path) -> dict[str, dict[str, str]]:
+    path = folder / "attribution.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def _place(folder: Path, image: ImageRef) -> str:
+    """Where the image lies: in this folder, in its image shards, or in the sources it was made from."""
+    for root in (folder, folder / "sources", folder.parent / "sources"):
+        if (root / image.path).is_file():
+            return str(root / image.path)
+    return (
+        f"{image.path} in the shards of {folder}" if image.sha256 in open_store(folder) else f"{image.path} (missing)"
+    )
+
+
+def _wording(template: str, language: str) -> Iterator[str]:
+    """The texts that a recorded template of adapt names, slots still open."""
+    from vistune.adapt.phrasing import FOLDER, FRAMES
+
+    instruction, *rest = template.split("+")
+    texts: dict[str, str] = {}
+    for path in sorted((FOLDER / language).glob("*.yaml")):
+        for section, node in read_tree(path.read_text(encoding="utf-8"), str(path)).items():
+            if section == FRAMES:
+                texts |= {_version(entry): f"{entry['text']!r}" for entry in node}
+            elif any(_version(entry) == instruction for entry in node["instructions"]):
+                asked = {_version(entry): entry for entry in node["instructions"]}[instruction]
+                extra = f" with input {asked['input']!r}" if asked.get("input") else ""
+                texts[instruction] = f"{asked['text']!r}{extra}"
+                texts |= {_version(entry): _form(entry) for entry in node["formats"]}
+    for part in (instruction, *rest):
+        yield f"{part}: {texts.get(part, 'this version of its text is not installed')}"
+
+
+def _version(entry: Mapping[str, Any]) -> str:
+    return f"{entry['id']}@{entry['version']}"
+
+
+def _form(entry: Mapping[str, Any]) -> str:
+    wordings = entry["response"].values() if isinstance(entry["response"], dict) else [entry["response"]]
+    answers = " or ".join(repr(wording) for wording in dict.fromkeys(wordings))
+    return f"{entry['text']!r}, answered {answers}" if entry["text"] else f"answered {answers}"

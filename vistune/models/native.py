@@ -1,0 +1,97 @@
+"""Original checkpoints -> transformers' own classes, for the systems that transformers has: every key, renamed.
+
+LLaVA 1.5, LLaVA-NeXT, ViP-LLaVA (`llava_keys`) and InternVL (`internvl_keys`). transformers' copies have a vocabulary
+row more than the originals, for the image token: `with_rows` adds it. That row joins the softmax; to compare losses
+with the original, cut the logits to its vocabulary.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from vistune.models.encoders.intern_vit import intern_vit_keys
+from vistune.models.keymap import State, gather, rename
+
+LLAMA = [
+    (r"model\.(?:language_model\.)?((?:embed_tokens|layers|norm)\..+)", r"model.language_model.\1"),
+    (r"lm_head\.weight", "lm_head.weight"),
+]
+
+
+def llava_keys(original: Mapping[str, Tensor]) -> State:
+    """LLaVA with the projector mlp2x_gelu, LLaVA-NeXT and ViP-LLaVA -> LlavaForConditionalGeneration and its kin.
+    A checkpoint of LLaVA 1.x may lack the tower, which was never trained: then load stock CLIP. That of NeXT was."""
+    projector = "model.multi_modal_projector."
+    return rename(
+        original,
+        [
+            (r".+\.rotary_emb\.inv_freq|.+\.embeddings\.position_ids", None),  # constants, which old versions saved
+            (r"model\.vision_tower\.vision_tower\.(?:vision_model\.)?(.+)", r"model.vision_tower.\1"),
+            (r"model\.mm_projector\.(?:final_linear\.)?0\.(.+)", projector + r"linear_1.\1"),
+            (r"model\.mm_projector\.(?:final_linear\.)?2\.(.+)", projector + r"linear_2.\1"),
+            (r"model\.mm_projector\.clip_layernorm\.(.+)", projector + r"projector_layernorm.\1"),
+            (r"model\.image_newline", "model.image_newline"),
+            *LLAMA,
+        ],
+        "LLaVA",
+    )
+
+
+def internvl_keys(original: Mapping[str, Tensor], heads: int = 0, groups: int = 0) -> State:
+    """InternVL -> InternVLForConditionalGeneration. `heads` and `groups` (key and value heads) are those of InternLM2,
+    which becomes a Llama; other language models keep their names. Models with pixel shuffle v1 do not fit the class."""
+
+    def projector(part: State) -> State:
+        names = {"0": "layer_norm", "1": "linear_1", "3": "linear_2"}
+        return rename(part, [(r"([013])\.(.+)", lambda match: f"{names[match[1]]}.{match[2]}")], "InternVL's projector")
+
+    def language(part: State) -> State:
+        return rename(internlm2_keys(part, heads, groups) if heads else part, LLAMA, "InternVL's language model")
+
+    parts = {
+        "vision_model.": ("model.vision_tower.", intern_vit_keys),
+        "mlp1.": ("model.multi_modal_projector.", projector),
+        "language_model.": ("", language),
+    }
+    return gather(original, parts, "InternVL")
+
+
+def internlm2_keys(original: Mapping[str, Tensor], heads: int, groups: int) -> State:
+    """InternLM2ForCausalLM -> LlamaForCausalLM. Rows of `wqkv` come by group: its queries, one key, one value."""
+    block, ours = r"model\.layers\.(\d+)\.", r"model.layers.\1."
+    state = rename(
+        original,
+        [
+            (r"model\.tok_embeddings\.weight", "model.embed_tokens.weight"),
+            (r"output\.weight", "lm_head.weight"),
+            (r"model\.norm\.weight", "model.norm.weight"),
+            (r".+\.rotary_emb\.inv_freq", None),
+            (block + r"attention\.wqkv\.weight", ours + "wqkv"),
+            (block + r"attention\.wo\.weight", ours + "self_attn.o_proj.weight"),
+            (block + r"attention_norm\.weight", ours + "input_layernorm.weight"),
+            (block + r"ffn_norm\.weight", ours + "post_attention_layernorm.weight"),
+            (block + r"feed_forward\.w1\.weight", ours + "mlp.gate_proj.weight"),
+            (block + r"feed_forward\.w2\.weight", ours + "mlp.down_proj.weight"),
+            (block + r"feed_forward\.w3\.weight", ours + "mlp.up_proj.weight"),
+        ],
+        "InternLM2",
+    )
+    for key in [k for k in state if re.fullmatch(r"model\.layers\.\d+\.wqkv", k)]:
+        grouped = state.pop(key).unflatten(0, (groups, heads // groups + 2, -1))
+        for name, rows in zip("qkv", grouped.split([heads // groups, 1, 1], dim=1), strict=True):
+            state[key.removesuffix("wqkv") + f"self_attn.{name}_proj.weight"] = rows.flatten(0, 2)
+    return state
+
+
+def with_rows(state: Mapping[str, Tensor], rows: int) -> State:
+    """`state` with the mean of the known rows for new ones, up to `rows`, in input embeddings and output head."""
+    grown = dict(state)
+    for key, tensor in state.items():
+        if key.endswith(("embed_tokens.weight", "lm_head.weight")) and len(tensor) < rows:
+            mean = tensor.mean(0, keepdim=True)
+            grown[key] = torch.cat([tensor, mean.expand(rows - len(tensor), -1)])
+    return grown
