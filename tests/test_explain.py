@@ -51,6 +51,7 @@ def small(monkeypatch):
     """Several shards of several row groups."""
     monkeypatch.setattr(shards, "SHARD_ROWS", 9)
     monkeypatch.setattr(shards, "GROUP_ROWS", 2)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)  # of many small files
 
 
 @pytest.fixture
@@ -221,6 +222,7 @@ def test_annotations_of_any_rows_are_found(tmp_path_factory, rows, wanted):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "GROUP_ROWS", 3)
         patch.setattr(shards, "SHARD_ROWS", 5)
+        patch.setattr("os.fsync", lambda descriptor: None)
         store.write_samples(folder, samples)
     expected = sorted(s.id for s in samples if wanted in s.lineage.annotation_ids)
     if expected:

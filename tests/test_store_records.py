@@ -45,6 +45,7 @@ def small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(shards, "PIECE_ROWS", 2)
     patch.setattr(shards, "SHARD_ROWS", 7)
     patch.setattr(shards, "GROUP_ROWS", 3)
+    patch.setattr("os.fsync", lambda descriptor: None)  # of many small files
 
 
 def strategy(hint) -> st.SearchStrategy:
@@ -61,7 +62,7 @@ def strategy(hint) -> st.SearchStrategy:
     return numbers.get(hint, text)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(strategy(Sample), max_size=4), st.lists(strategy(Reject), max_size=4), st.integers(0, 3))
 def test_every_record_comes_back_from_its_columns(samples, rejects, start):
     batch = to_batch(samples, Sample)
@@ -80,7 +81,7 @@ def test_columns_hold_no_null():
         todo += column.flatten() if hasattr(column, "field") else []
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.text(max_size=3), unique=True, max_size=60), st.integers(1, 9), st.randoms(use_true_random=False))
 def test_bytes_depend_on_the_rows_alone(tmp_path_factory, ids, grouping, mixer):
     """Range cuts, runs, pieces and shards against one sort in memory."""
@@ -102,7 +103,7 @@ def test_bytes_depend_on_the_rows_alone(tmp_path_factory, ids, grouping, mixer):
         assert rows == [7] * (len(ids) // 7) + ([len(ids) % 7] if len(ids) % 7 or not ids else [])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.tuples(*[st.sampled_from("ab")] * 4), max_size=40), st.randoms(use_true_random=False))
 def test_rejects_may_repeat_and_are_sorted_by_reason(tmp_path_factory, rows, mixer):
     rejects = [Reject(*row) for row in rows]
@@ -255,6 +256,11 @@ def test_an_empty_folder_of_records(tmp_path):
         list(store.read_rejects(tmp_path))
     with pytest.raises(VistuneError, match="holds no records"):
         store.verify(tmp_path / "nowhere")
+
+
+def test_half_a_character_is_an_error_that_shows_it(tmp_path):
+    with pytest.raises(VistuneError, match=r"the text 'dog \\ud83d' of a Sample holds half a character"):
+        store.write_samples(tmp_path, [sample("a", response="dog \ud83d")])
 
 
 def test_counts_must_add_up():

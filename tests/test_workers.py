@@ -118,5 +118,12 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_cores_are_those_this_process_may_use():
-    assert 1 <= cores() <= (os.cpu_count() or 1)
+@pytest.mark.parametrize(
+    ("share", "expected"), [("max 100000", 8), ("350000 100000", 3), ("50000 100000", 1), (None, 8)]
+)
+def test_cores_are_those_this_process_may_use(tmp_path, monkeypatch, share, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr("vistune.workers.CPU_MAX", tmp_path / "cpu.max")
+    if share:
+        (tmp_path / "cpu.max").write_text(f"{share}\n")
+    assert cores() == expected

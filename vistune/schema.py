@@ -17,6 +17,7 @@ from itertools import accumulate, chain, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
+from vistune.errors import VistuneError
 from vistune.records import SCHEMA_VERSION, Sample
 
 if TYPE_CHECKING:
@@ -44,11 +45,18 @@ def sample_schema() -> pa.Schema:
 
 
 def to_batch(records: Sequence[Any], record: type) -> pa.RecordBatch:
-    """Records of one type as columns: each column at once, instead of a dict for each row."""
+    """Records of one type as columns: each column at once, instead of a dict for each row.
+    Raises VistuneError for text that UTF-8 cannot spell."""
     import pyarrow as pa
 
     schema = arrow_schema(record)
-    batch = pa.RecordBatch.from_struct_array(_column(records, pa.struct(list(schema))))
+    try:
+        batch = pa.RecordBatch.from_struct_array(_column(records, pa.struct(list(schema))))
+    except UnicodeEncodeError as error:
+        raise VistuneError(
+            f"the text {error.object!r:.80} of a {record.__name__} holds half a character (a lone surrogate), which no "
+            "file can hold. Mend or remove it where it comes from."
+        ) from None
     return batch.replace_schema_metadata(schema.metadata)
 
 

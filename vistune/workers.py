@@ -11,15 +11,13 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from vistune.errors import VistuneError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ProcessPoolExecutor
-
-PRELOAD = ("pyarrow.parquet", "PIL.Image", "pandas")
-"""Imported once, in the fork server; what is not installed is left out. pyarrow imports pandas where it finds it."""
 
 X = TypeVar("X")
 Y = TypeVar("Y")
@@ -28,17 +26,27 @@ AHEAD = 3
 """Items handed out per process before the oldest result is taken: enough to keep all busy, few enough to hold."""
 
 
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+"""A container's share of processor time: microseconds in each period, or "max", and the period (Linux cgroup v2)."""
+
+
 def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores that this process may use, in a container those it has a share of."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, period = CPU_MAX.read_text().split() if CPU_MAX.is_file() else ("max", "1")
+    return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
 
 
 class Workers(Generic[X, Y]):
     """Processes come from a fork server, not from this process: a stage has threads (MLflow's, Arrow's), and a forked
     copy of a lock that one of them holds never opens. `setup`, its arguments, items and results must be picklable."""
 
-    def __init__(self, count: int, setup: Callable[..., Callable[[X], Y]], *arguments: Any) -> None:
-        self.count, self._setup, self._arguments = count, setup, arguments
+    def __init__(
+        self, count: int, setup: Callable[..., Callable[[X], Y]], *arguments: Any, preload: tuple[str, ...] = ()
+    ) -> None:
+        """`preload`: modules that the work imports. The fork server imports them once; it leaves out what is not
+        installed."""
+        self.count, self._setup, self._arguments, self._preload = count, setup, arguments, preload
         self._pool: ProcessPoolExecutor | None = None
         self._here: Callable[[X], Y] | None = None
 
@@ -80,7 +88,7 @@ class Workers(Generic[X, Y]):
         if self._pool is None:
             method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
             context = multiprocessing.get_context(method)
-            context.set_forkserver_preload([self._setup.__module__, *PRELOAD])
+            context.set_forkserver_preload([self._setup.__module__, *self._preload])
             self._pool = ProcessPoolExecutor(self.count, context, _start, (self._setup, *self._arguments))
         return self._pool
 

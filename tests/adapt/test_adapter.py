@@ -13,7 +13,9 @@ from vistune.adapt.geometry import box_text
 from vistune.adapt.tasks import TASKS
 from vistune.adapt.turns import DIALOGUE, MULTI_TURN
 from vistune.adapt.vocabulary import Statistics
+from vistune.boxcodec import CODECS
 from vistune.errors import VistuneError
+from vistune.export.rendering import Tally, render
 from vistune.records import Annotation, Question, Relation, sample_id
 from vistune.validate import checks
 
@@ -65,6 +67,16 @@ def test_every_box_in_the_text_is_mentioned_by_its_region(everything):
         *("name_region", "locate", "extremes", "attribute", "triplet_check", "region_caption"),
         *("phrase_grounding", "refer", "refer_describe", "transcription"),
     }
+
+
+def test_an_export_can_write_every_box_in_its_own_way(everything):
+    found = many(everything, 4, per_image=ALL) + many(everything, 4, per_image=ALL, merge_turns=True)
+    for name in ("llava", "minigpt_v2", "qwen25_vl"):
+        tally = Tally()
+        rendered = [render(s, CODECS[name], tally) for s in found]
+        assert tally.samples_kept == {}
+        assert tally.boxes == sum(bool(r.mention) for s in found for r in s.regions) > 200
+        assert not any("0 to 999" in m.text or "0到999" in m.text for s in rendered for m in s.messages)
 
 
 def test_two_regions_with_the_same_numbers_share_the_places(picture):

@@ -158,3 +158,27 @@ def test_owl2_twins_are_named():
         "layers.3.self_attn.k_proj.text.weight": 0,
         "layers.3.self_attn.k_proj.visual.weight": 1,
     }
+
+
+SAT = """transformer.layers.{n}.input_layernorm transformer.layers.{n}.post_attention_layernorm
+transformer.layers.{n}.post_cross_attention_layernorm transformer.layers.{n}.attention.query_key_value
+transformer.layers.{n}.attention.dense transformer.layers.{n}.mlp.dense_h_to_4h transformer.layers.{n}.mlp.dense_4h_to_h
+transformer.layers.{n}.cross_attention.query transformer.layers.{n}.cross_attention.key_value
+transformer.layers.{n}.cross_attention.dense mixins.mlp.gate_proj.{n} mixins.mlp.vision_gate_proj.{n}
+mixins.mlp.vision_dense_h_to_4h_list.{n} mixins.mlp.vision_dense_4h_to_h_list.{n}
+mixins.rotary.vision_query_key_value_list.{n} mixins.rotary.vision_dense_list.{n}"""
+
+HF = """layers.{n}.input_layernorm layers.{n}.post_attention_layernorm layers.{n}.post_cross_attention_layernorm
+layers.{n}.self_attn.language_expert_query_key_value layers.{n}.self_attn.language_expert_dense
+layers.{n}.self_attn.vision_expert_query_key_value layers.{n}.self_attn.vision_expert_dense
+layers.{n}.mlp.language_mlp.gate_proj layers.{n}.mlp.language_mlp.up_proj layers.{n}.mlp.language_mlp.down_proj
+layers.{n}.mlp.vision_mlp.gate_proj layers.{n}.mlp.vision_mlp.up_proj layers.{n}.mlp.vision_mlp.down_proj
+layers.{n}.cross_attn.query layers.{n}.cross_attn.key_value layers.{n}.cross_attn.dense"""
+
+
+@pytest.mark.parametrize("names", [SAT, HF])
+def test_both_published_forms_of_cogagent_fill_every_layer(names):
+    llm = model(KINDS["cogagent"])
+    original = {f"{name.format(n=n)}.weight": torch.zeros(6, 1) for n in range(2) for name in names.split()}
+    expected = {key for key in llm.state_dict() if key.startswith("layers.")}
+    assert cogvlm_keys(original).keys() == expected

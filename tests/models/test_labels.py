@@ -5,6 +5,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from vistune.errors import VistuneError
 from vistune.models.chat import Chat
@@ -59,6 +61,18 @@ def test_a_token_is_learned_when_it_covers_a_learned_character(lengths, data):
     labels = label(range(len(lengths)), offsets, joined([(n, n + 1) for n in chosen]))
     expected = [n if chosen & set(range(*offset)) else IGNORE for n, offset in enumerate(offsets)]
     assert labels == expected
+
+
+def test_a_token_that_swallows_the_blank_before_an_answer_is_learned():
+    """As SentencePiece has it: the blank is the first character of the next word."""
+    backend = Tokenizer(models.WordLevel({"<unk>": 0, "▁two": 1, "</s>": 2}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    rendering = TEMPLATES["vicuna_v1"].render(TURNS[:2])
+    got = encode(tokenizer, rendering, learned(rendering, TEMPLATES["vicuna_v1"].policy), [[9, 9]], begin=[7])
+    assert got.ids[-2:] == (1, 2) and [n for n in got.labels if n != IGNORE] == [1, 2]
+    start, end = got.images[0]
+    assert got.ids[start:end] == (9, 9) and got.ids[0] == 7
 
 
 def test_ids_and_labels_are_those_of_the_demo_chat():

@@ -26,6 +26,9 @@ from vistune.workers import Workers, cores
 WORTH_A_POOL = 1_000
 """Images of a data set below which starting processes takes longer than the work."""
 
+PRELOAD = ("PIL.Image", "pyarrow", "pandas")
+"""What opening images and writing columns imports; pyarrow imports pandas where it finds it."""
+
 
 @dataclass
 class Totals:
@@ -115,8 +118,8 @@ def _adapt(
 ) -> Totals:
     """Files are read here; images are opened and asked about in `params.workers` processes."""
     totals = Totals()
-    pool: Workers[Chunk, Part]
-    with Workers(params.workers or cores(), Worker, params, seed, root) as pool, Progress("adapt", 0, "images") as bar:
+    pool: Workers[Chunk, Part] = Workers(params.workers or cores(), Worker, params, seed, root, preload=PRELOAD)
+    with pool, Progress("adapt", 0, "images") as bar:
         for dataset in datasets:
             refused: list[Reject] = []
             before, images = Counter(totals.reasons), totals.images

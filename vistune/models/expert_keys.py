@@ -12,28 +12,43 @@ ATTENTION = ("q_proj", "k_proj", "v_proj")
 
 
 def cogvlm_keys(original: Mapping[str, Tensor]) -> State:
-    """CogVLM and CogAgent, names of SwissArmyTransformer; of the language model's layers only. Text keeps its place
-    there (`transformer`), the visual expert and the gates are in `mixins`, numbered by layer."""
-    layer, ours = r"transformer\.layers\.(\d+)\.", r"layers.\1."
-    attention = r"mixins\.rotary\.vision_"
+    """CogVLM's and CogAgent's layers. Either in the names of SwissArmyTransformer, where text keeps its place in
+    `transformer` and the visual expert and the gates are in `mixins`, numbered by layer; or in those of the Hugging
+    Face form, below `model`."""
+    sat, hf, ours = r"transformer\.layers\.(\d+)\.", r"layers\.(\d+)\.", r"layers.\1."
+    either = r"(?:transformer\.)?" + hf
+    twin = {"language": "text", "vision": "visual"}
     state = rename(
         original,
         [
-            (layer + r"(input_layernorm|post_attention_layernorm)\.weight", ours + r"\2.weight"),
-            (layer + r"post_cross_attention_layernorm\.weight", ours + "cross_norm.weight"),
-            (layer + r"attention\.query_key_value\.weight", ours + "self_attn.qkv.text"),
-            (layer + r"attention\.dense\.weight", ours + "self_attn.o_proj.text.weight"),
-            (attention + r"query_key_value_list\.(\d+)\.weight", ours + "self_attn.qkv.visual"),
-            (attention + r"dense_list\.(\d+)\.weight", ours + "self_attn.o_proj.visual.weight"),
-            (layer + r"mlp\.dense_h_to_4h\.weight", ours + "mlp.text.up_proj.weight"),
-            (layer + r"mlp\.dense_4h_to_h\.weight", ours + "mlp.text.down_proj.weight"),
+            (either + r"(input_layernorm|post_attention_layernorm)\.weight", ours + r"\2.weight"),
+            (either + r"post_cross_attention_layernorm\.weight", ours + "cross_norm.weight"),
+            (either + r"cross_att(?:ention|n)\.query\.weight", ours + "cross.query.weight"),
+            (either + r"cross_att(?:ention|n)\.key_value\.weight", ours + "cross.key_value"),
+            (either + r"cross_att(?:ention|n)\.dense\.weight", ours + "cross.out.weight"),
+            (sat + r"attention\.query_key_value\.weight", ours + "self_attn.qkv.text"),
+            (sat + r"attention\.dense\.weight", ours + "self_attn.o_proj.text.weight"),
+            (sat + r"mlp\.dense_h_to_4h\.weight", ours + "mlp.text.up_proj.weight"),
+            (sat + r"mlp\.dense_4h_to_h\.weight", ours + "mlp.text.down_proj.weight"),
+            (r"mixins\.rotary\.vision_query_key_value_list\.(\d+)\.weight", ours + "self_attn.qkv.visual"),
+            (r"mixins\.rotary\.vision_dense_list\.(\d+)\.weight", ours + "self_attn.o_proj.visual.weight"),
             (r"mixins\.mlp\.gate_proj\.(\d+)\.weight", ours + "mlp.text.gate_proj.weight"),
+            (r"mixins\.mlp\.vision_gate_proj\.(\d+)\.weight", ours + "mlp.visual.gate_proj.weight"),
             (r"mixins\.mlp\.vision_dense_h_to_4h_list\.(\d+)\.weight", ours + "mlp.visual.up_proj.weight"),
             (r"mixins\.mlp\.vision_dense_4h_to_h_list\.(\d+)\.weight", ours + "mlp.visual.down_proj.weight"),
-            (r"mixins\.mlp\.vision_gate_proj\.(\d+)\.weight", ours + "mlp.visual.gate_proj.weight"),
-            (layer + r"cross_attention\.query\.weight", ours + "cross.query.weight"),
-            (layer + r"cross_attention\.key_value\.weight", ours + "cross.key_value"),
-            (layer + r"cross_attention\.dense\.weight", ours + "cross.out.weight"),
+            (hf + r"self_attn\.rotary_emb\.inv_freq", None),
+            (
+                hf + r"self_attn\.(language|vision)_expert_query_key_value\.weight",
+                lambda match: f"layers.{match[1]}.self_attn.qkv.{twin[match[2]]}",
+            ),
+            (
+                hf + r"self_attn\.(language|vision)_expert_dense\.weight",
+                lambda match: f"layers.{match[1]}.self_attn.o_proj.{twin[match[2]]}.weight",
+            ),
+            (
+                hf + r"mlp\.(language|vision)_mlp\.((?:gate|up|down)_proj)\.weight",
+                lambda match: f"layers.{match[1]}.mlp.{twin[match[2]]}.{match[3]}.weight",
+            ),
         ],
         "CogVLM's language model",
     )

@@ -50,7 +50,7 @@ _MPT = Counting("<|im_end|><|im_start|>assistant\n", "<|im_end|>", rounds="first
 
 COUNTING: dict[str, Counting] = {
     "vicuna": _VICUNA,  # LLaVA, NeXT, MGM, mPLUG-Owl2
-    "vicuna_legacy": Counting(" ASSISTANT: ", "</s>", question=(-2, -2)),  # LLaVA-HR, LLaVA-UHD, ViP-LLaVA
+    "older_vicuna": Counting(" ASSISTANT: ", "</s>", question=(-2, -2)),  # LLaVA-HR, LLaVA-UHD, ViP-LLaVA
     "llama_2": _LLAMA_2,
     "llava_mpt": Counting(_MPT.header, _MPT.end, 0, _MPT.rounds, question=(-1, -1), legacy=(0, 1)),
     "next_mpt": Counting(_MPT.header, _MPT.end, 1, _MPT.rounds, question=(-1, -1), legacy=(0, 1)),

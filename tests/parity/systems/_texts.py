@@ -20,12 +20,14 @@ VICUNA = {
 }
 """The fixture's name of a template: ours, and the rule by which the authors count its labels."""
 
-OLDER = {name: (ours, counting and "vicuna_legacy") for name, (ours, counting) in VICUNA.items()}
+OLDER = {name: (ours, counting and "older_vicuna") for name, (ours, counting) in VICUNA.items()}
 
 LLAVA = {
     **VICUNA,
     "llava_llama_2": ("llava_llama_2", "llama_2"),
     "mistral_instruct": ("mistral_instruct", "llama_2"),
+    "llama_2": ("llama_2", "llama_2"),
+    "mpt": ("mpt", "llava_mpt"),
     "chatml_direct": ("chatml_direct", "llava_mpt"),
 }
 

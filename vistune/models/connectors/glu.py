@@ -64,7 +64,8 @@ class GLU(nn.Module):
 
 
 def glu_keys(original: Mapping[str, Tensor]) -> State:
-    """Keys below `mixins.eva` of CogVLM and CogAgent, without the tower's -> ours."""
+    """Keys of CogVLM and CogAgent below `mixins.eva`, or of their Hugging Face form below `model.vision`, without the
+    tower's -> ours."""
     return rename(
         original,
         [

@@ -93,20 +93,27 @@ def eva_keys(original: Mapping[str, Tensor]) -> State:
 
 
 def eva2_e_keys(original: Mapping[str, Tensor]) -> State:
-    """CogVLM's names below `mixins.eva.vit_model` -> `EvaTower` with post_norm. CLS is an embedding's only word."""
+    """CogVLM's names below `mixins.eva.vit_model`, where CLS is an embedding's only word, or of its Hugging Face form
+    below `model.vision` -> `EvaTower` with post_norm."""
     block, ours = r"transformer\.layers\.(\d+)\.", r"model.encoder.layers.\1."
     state = rename(
         original,
         [
-            (r"transformer\.word_embeddings\.weight", "model.embeddings.class_embedding"),
-            (r"transformer\.position_embeddings\.weight", "model.embeddings.position_embedding"),
-            (r"mixins\.patch_embedding\.proj\.(.+)", r"model.embeddings.patch_embedding.\1"),
+            (
+                r"transformer\.word_embeddings\.weight|patch_embedding\.cls_embedding",
+                "model.embeddings.class_embedding",
+            ),
+            (
+                r"(?:transformer\.position_embeddings|patch_embedding\.position_embedding)\.weight",
+                "model.embeddings.position_embedding",
+            ),
+            (r"(?:mixins\.)?patch_embedding\.proj\.(.+)", r"model.embeddings.patch_embedding.\1"),
             (block + r"input_layernorm\.(.+)", ours + r"layer_norm1.\2"),
             (block + r"post_attention_layernorm\.(.+)", ours + r"layer_norm2.\2"),
             (block + r"attention\.query_key_value\.(.+)", ours + r"self_attn.qkv.\2"),
             (block + r"attention\.dense\.(.+)", ours + r"self_attn.projection.\2"),
-            (block + r"mlp\.dense_h_to_4h\.(.+)", ours + r"mlp.fc1.\2"),
-            (block + r"mlp\.dense_4h_to_h\.(.+)", ours + r"mlp.fc2.\2"),
+            (block + r"mlp\.(?:dense_h_to_4h|fc1)\.(.+)", ours + r"mlp.fc1.\2"),
+            (block + r"mlp\.(?:dense_4h_to_h|fc2)\.(.+)", ours + r"mlp.fc2.\2"),
         ],
         "EVA2-CLIP-E",
     )

@@ -110,7 +110,8 @@ def rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def eva2_l_keys(original: Mapping[str, Tensor], config: Eva2Config) -> State:
-    """CogAgent's names below `mixins.encoder` -> ours, without what never runs and the rotary tables."""
+    """CogAgent's names below `mixins.encoder`, or of its Hugging Face form below `model.cross_vision` -> ours, without
+    what never runs and the rotary tables."""
     top = r"vit\.model\."
     block, ours = top + r"blocks\.(\d+)\.", r"blocks.\1."
     mlp = {"w1": "gate", "w2": "up", "ffn_ln": "norm", "w3": "down"}
