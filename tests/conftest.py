@@ -28,7 +28,8 @@ OUTSIDE = (
 FAKES = Path(__file__).parent / "fake_stages"
 STAGES = ("sources", "adapt", "self_instruct", "validate", "tune", "evaluate", "promote", "report")
 
-collect_ignore = ["fake_stages"]  # a sitecustomize for the subprocesses of the pipeline tests, not for this one
+# fake_stages: a sitecustomize for the subprocesses of the pipeline tests. parity: run by its own harness.
+collect_ignore = ["fake_stages", "parity/systems", "parity/harness.py", "parity/__main__.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -279,9 +279,13 @@ def sample_id(task: str, lineage: Lineage, seed: int) -> str:
         f"[{SCHEMA_VERSION},{quote(task)},{seed},{quote(lineage.annotated_image)},[{ids}],{quote(lineage.template)},"
         f"{quote(lineage.prompt)},{quote(lineage.prompt_sha256)},{quote(lineage.teacher)},{lineage.item}]"
     )
-    bits = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:17], "big") >> 1
-    triples = _triples()
-    return "vt1:" + "".join([triples[bits >> shift & 0x7FFF] for shift in range(120, -1, -15)])[:26]
+    bits = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:17], "big") >> 1  # 135
+    t = _triples()
+    return (
+        f"vt1:{t[bits >> 120]}{t[bits >> 105 & 0x7FFF]}{t[bits >> 90 & 0x7FFF]}{t[bits >> 75 & 0x7FFF]}"
+        f"{t[bits >> 60 & 0x7FFF]}{t[bits >> 45 & 0x7FFF]}{t[bits >> 30 & 0x7FFF]}{t[bits >> 15 & 0x7FFF]}"
+        f"{t[bits & 0x7FFF]}"
+    )[:30]
 
 
 @cache

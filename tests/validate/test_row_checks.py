@@ -211,7 +211,7 @@ def test_what_is_right_is_not_flagged(world):
         *(replace(caption, **chosen(caption, text, "(A)")) for text in ("b", "(B) on the right", "on the right")),
         replace(caption, **chosen(caption, "The right option is 2.", "1)")),
         replace(caption, **chosen(caption, "It sits where the sun sets.\nAnswer: (B) on the right", "(A)")),
-        replace(caption, task="transcription", language="zh", messages=conversation([("写着什么？", "road closed " * 9)])),
+        replace(caption, task="transcription", language="zh", messages=conversation([("写着什么？", "to let " * 15)])),
         replace(caption, messages=conversation([("这是 iPhone 吗？", "这是 iPhone 15 Pro Max。")]), language="zh"),
         replace(
             presence,
