@@ -145,7 +145,7 @@ def test_interrupt_ends_the_run_and_says_how_to_go_on(fake_stages):
         if line.startswith("▸ validate"):
             break
     os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 130
     assert error.strip().splitlines()[-1].startswith("interrupted; run again")
 
