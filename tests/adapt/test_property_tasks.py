@@ -62,6 +62,7 @@ def test_attributes_without_a_word_in_the_language_are_refused(ask, picture):
     assert ask("attribute", image)[0][0].slots["value"] == "fluffy"
     made, (refused,) = ask("attribute", image, CHINESE)
     assert (made, refused.reason, refused.detail) == ([], "attribute_untranslated", "'fluffy' has no word in zh.")
+    assert ask("attribute", picture(("dog", DOG), attributes={"dog": (" ", "")})) == ([], [])
     _, (unnamed,) = ask("attribute", picture(("kite", DOG), attributes={"kite": ("red",)}), CHINESE)
     assert unnamed.reason == "name_missing"
 

@@ -164,10 +164,10 @@ class Adapter:
         share = self.params.languages[language.code]
         if share >= 1:
             return applying
-        draws = Draws(self.seed, image.id, language.code)
-        asked = {task for task in TASKS if draws.below(FINE) < share * FINE}
-        asked |= {"caption"} if language is self.languages[0] else set()
-        return [(task, find) for task, find in applying if task in asked]
+        draws, first = Draws(self.seed, image.id, language.code), language is self.languages[0]
+        return [
+            (task, find) for task, find in applying if draws.below(FINE) < share * FINE or (first and task == "caption")
+        ]
 
     def _licence(self, image: AnnotatedImage | Dialogue) -> Refused | None:
         if not image.licence.strip():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from vistune.adapt.draws import Draws
 
@@ -45,9 +46,9 @@ def shuffle(options: Sequence[str], answer: int, draws: Draws) -> Choices:
     numbers are lettered and letters are numbered: "3" must not name one and be another."""
     permutation = tuple(draws.pick(range(len(options)), len(options)))
     styles: Sequence[str] = STYLES
-    if any(option.isdigit() for option in options):
+    if any(map(str.isdigit, options)):
         styles = LETTERED
-    elif any(len(option) == 1 for option in options):
+    elif 1 in map(len, options):
         styles = NUMBERED
     style = styles[draws.below(len(styles))]
     return Choices(tuple(options[n] for n in permutation), permutation, style, permutation.index(answer))
@@ -61,6 +62,7 @@ def letter(style: str, n: int) -> str:
     return chr(ord("A") + n) if "A" in style else str(n + 1)
 
 
+@cache
 def mark(style: str, n: int) -> str:
     """
     >>> mark("(A)", 1), mark("1.", 1)

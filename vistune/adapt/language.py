@@ -14,6 +14,13 @@ from vistune.adapt.words import CLAUSES, IN_CHINESE, MATERIALS_IN_CHINESE, NO_CL
 CHINESE_NUMBERS = ("零", "一", "两", "三", "四", "五", "六", "七", "八", "九", "十")
 CACHED = 100_000
 
+NEGATED = {
+    f"{verb}n{mark}t"
+    for verb in ("is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "ca", "wo", "would", "could")
+    for mark in "'’"
+}
+"""Verbs with "not" in them: "isn't"."""
+
 _ENGLISH_WORDS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _CHINESE_WORDS = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 
@@ -40,10 +47,11 @@ class Language:
     clause: Callable[[str, str, str, str], Clause | None]  # subject, reference to it, predicate, reference to object
     attribute: Callable[[str], str | None]  # an English attribute in this language
     material: Callable[[str], str | None]  # what is made of an English material is made of
+    quotes: bool  # whether English words of annotations can be said as they stand
     extremes: Mapping[Extreme, str]
     box_of: str  # the box of {thing}
     words: re.Pattern[str]
-    negations: re.Pattern[str]
+    negations: frozenset[str]  # words that deny something
     measures: bool  # whether a number or "this" takes a measure word that depends on the thing
     marks: Mapping[bool, str]  # what options are marked with: letters (True) or numbers
     comma: str
@@ -166,6 +174,7 @@ ENGLISH = Language(
     clause=english_clause,
     attribute=lambda word: word,
     material=lambda word: word,
+    quotes=True,
     extremes={
         "left": "furthest to the left",
         "right": "furthest to the right",
@@ -176,7 +185,7 @@ ENGLISH = Language(
     },
     box_of="the box around {thing}",
     words=_ENGLISH_WORDS,
-    negations=re.compile(r"\b(?:no|not|without|nothing|none|never|cannot)\b|n['’]t\b", re.IGNORECASE),
+    negations=frozenset({"no", "not", "without", "nothing", "none", "never", "cannot"} | NEGATED),
     measures=False,
     marks={True: "letter", False: "number"},
     comma=", ",
@@ -194,6 +203,7 @@ CHINESE = Language(
     clause=chinese_clause,
     attribute=IN_CHINESE.get,
     material=MATERIALS_IN_CHINESE.get,
+    quotes=False,
     extremes={
         "left": "最靠左",
         "right": "最靠右",
@@ -204,7 +214,7 @@ CHINESE = Language(
     },
     box_of="{thing}的外框",
     words=_CHINESE_WORDS,
-    negations=re.compile(r"没|不|无|未"),
+    negations=frozenset("没不无未"),
     measures=True,
     marks={True: "字母", False: "数字"},
     comma="、",

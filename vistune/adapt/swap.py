@@ -38,9 +38,11 @@ class Swaps:
     def of(cls, scene: Scene, text: str, language: Language) -> Swaps | None:
         """None where nothing can be. A text that denies something may be true of what is absent, so it is left alone.
         Names that are not counted stay, since "a" and "two" would not fit them."""
-        names = scene.vocabulary.names(language)
-        found = [m for m in names.mentions(text) if m.label in scene.present and english.is_counted(m.label)]
-        return cls(scene, text, language, found) if found and not language.negations.search(text) else None
+        if not language.negations.isdisjoint(language.words.findall(text.lower())):
+            return None
+        mentions = scene.vocabulary.names(language).mentions(text)
+        found = [m for m in mentions if m.label in scene.present and english.is_counted(m.label)]
+        return cls(scene, text, language, found) if found else None
 
     def draw(self, draws: Draws, asked: set[str]) -> Swap | None:
         """The text with one of the things it mentions exchanged for something absent, of the same group if there is

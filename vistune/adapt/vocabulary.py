@@ -175,9 +175,9 @@ class Names:
 
     def _hits(self, words: Sequence[str]) -> Iterator[tuple[int, int, str, str]]:
         """First word, number of words, label and form of each mention."""
-        end = 0
-        for at, word in enumerate(words):
-            for size in self._sizes.get(word, ()) if at >= end else ():
+        end, sizes = 0, self._sizes
+        for at in [at for at, word in enumerate(words) if word in sizes]:
+            for size in sizes[words[at]] if at >= end else ():
                 hit = self._found.get(tuple(words[at : at + size]))
                 if hit and at + size <= len(words):  # a slice is shorter at the end
                     yield at, size, *hit

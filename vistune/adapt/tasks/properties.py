@@ -14,7 +14,7 @@ from vistune.records import Annotation, Relation
 def attribute(scene: Scene, language: Language, params: Params, draws: Draws) -> Found:
     """What colour is it, what is it made of, what is it like? That something lacks an attribute is never known, so
     none is asked for that is not annotated."""
-    described = [o for o in scene.things if o.attributes and usable_reference(scene, o)]
+    described = [o for o in scene.things if any(a.strip() for a in o.attributes) and _referable(scene, o)]
     for o in draws.pick(described, params.per_image.attribute):
         name = o.category.name(language.code)
         said = reference(scene, o, language)
@@ -33,21 +33,21 @@ def attribute(scene: Scene, language: Language, params: Params, draws: Draws) ->
         kind = sorted(kinds)[draws.below(len(kinds))]
         words = [language.material(a) if kind == "material" else language.attribute(a) for a in kinds[kind]]
         known = [word for word in words if word]
-        if not known or len(known) < len(words):
-            missing = next((a for a, word in zip(kinds[kind], words, strict=True) if not word), "")
+        if len(known) < len(words):
+            missing = kinds[kind][words.index(None)]
             yield Refused("attribute_untranslated", f"{missing!r} has no word in {language.code}.")
             continue
         slots = {**language.refer(*said), "value": language.enumerate(known)}
         yield Candidate(slots, (o.id,), (scene.region(o),), kind, boxes=(said[1],))
 
 
-def usable_reference(scene: Scene, o: Annotation) -> bool:
+def _referable(scene: Scene, o: Annotation) -> bool:
     return o.id in scene.alone or marks_one(scene, o, alike=True)
 
 
 def relation(scene: Scene, language: Language, params: Params, draws: Draws) -> Found:
     """How are two things related, and what does one ride, wear, stand on?"""
-    known = [(r, a, b) for r, a, b in _between(scene) if usable_reference(scene, a) and usable_reference(scene, b)]
+    known = [(r, a, b) for r, a, b in _between(scene) if _referable(scene, a) and _referable(scene, b)]
     objects: dict[tuple[str, str], set[str]] = {}  # subject, predicate -> names of what it is said of
     predicates: dict[tuple[str, str], set[str]] = {}
     for r, a, b in known:
@@ -61,7 +61,7 @@ def relation(scene: Scene, language: Language, params: Params, draws: Draws) -> 
             continue
         thing, second = language.refer(*said), language.refer(*said_other)
         clause = language.clause(name, thing["thing"], _plain(r), second["thing"])
-        if clause is None and language.code != "en":
+        if clause is None and not language.quotes:
             yield Refused("predicate_untranslated", f"{_plain(r)!r} has no clause in {language.code}.")
             continue
         only = len(objects[a.id, _plain(r)]) == 1
