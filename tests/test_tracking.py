@@ -53,6 +53,18 @@ def client(empty_database, tmp_path, monkeypatch):
     return runs.connect()
 
 
+def test_back_to_an_earlier_store(client, tmp_path, empty_database, monkeypatch):
+    """A process that used another store in between logs to the one it is told to, not to the last."""
+    import mlflow
+
+    shutil.copy(empty_database, tmp_path / "other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    assert runs.connect() is not client
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert runs.connect() is client
+    assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
 def stage(name: str = "tune", fail: BaseException | None = None) -> str:
     with tracking.stage_run(name, Params(), 7, {"validate": "d" * 64}, {"validate": "a" * 32 + ".dir"}) as tracker:
         for step in range(250):

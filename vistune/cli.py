@@ -279,8 +279,8 @@ def explain(
         if id:
             print(about(release, id))
         else:
-            for sample, task in search(release, query):
-                print(sample, task, sep="\t")
+            sys.stdout.writelines(f"{sample}\t{task}\n" for sample, task in search(release, query))
+            sys.stdout.flush()
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

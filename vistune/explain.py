@@ -97,11 +97,12 @@ def search(folder: Path, query: Query) -> Iterator[tuple[str, str]]:
     """Id and task of the samples that fit a query, in the order of their ids.
     Raises VistuneError when none does, naming what is most like it."""
     listed = [folder / shard.name for shard in shards(folder, "samples")]
-    count = 0
+    count, at_once = 0, 2 * cores()
     with ThreadPoolExecutor(cores()) as pool:
-        for table in pool.map(partial(_fitting, query=query), listed):
-            count += table.num_rows
-            yield from zip(table["id"].to_pylist(), table["task"].to_pylist(), strict=True)
+        for start in range(0, len(listed), at_once):
+            for table in pool.map(partial(_fitting, query=query), listed[start : start + at_once]):
+                count += table.num_rows
+                yield from zip(table["id"].to_pylist(), table["task"].to_pylist(), strict=True)
     if not count:
         raise VistuneError(_nothing(folder, listed, query))
 

@@ -174,14 +174,12 @@ def _client_for(address: str) -> Any:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)  # one line per migration of a new SQLite file
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(address)
-    mlflow.set_registry_uri(address)
     if not address.startswith("sqlite:"):
-        return mlflow.MlflowClient()
+        return mlflow.MlflowClient(address, address)
     home().mkdir(parents=True, exist_ok=True)
     with open(home() / "mlflow.lock", "w") as lock:  # two processes must not create the tables at once
         fcntl.flock(lock, fcntl.LOCK_EX)
-        client = mlflow.MlflowClient()
+        client = mlflow.MlflowClient(address, address)
         client.search_experiments(max_results=1)
     return client
 
@@ -194,8 +192,14 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Both ask for what a VLM's signature already says.
     warnings.filterwarnings("ignore", message=r".*An input example was not provided", category=UserWarning)
+    import mlflow
+
+    address = uri()
+    # MLflow's module functions go where the process was last sent, which may be another store than this client's.
+    mlflow.set_tracking_uri(address)
+    mlflow.set_registry_uri(address)
     with reachable():
-        return _client_for(uri())
+        return _client_for(address)
 
 
 def _platform() -> dict[str, str]:
