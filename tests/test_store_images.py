@@ -67,7 +67,7 @@ def test_what_it_does_not_have_it_says(kind, pictures, tmp_path):
     images = make(kind, tmp_path / "store")
     assert len(images) == 0 and list(images) == [] and "00" * 32 not in images
     images.add(pictures[:3])
-    for absent in ("00" * 32, "ff" * 32, pictures[4][0].sha256, "no digest", ""):
+    for absent in ("00" * 32, "ff" * 32, pictures[4][0].sha256, "no digest", "", "*", "../incoming/0"):
         assert absent not in images
     with pytest.raises(VistuneError, match=r"image 000000000000… is not among the images of"):
         images.read("00" * 32)

@@ -22,6 +22,9 @@ from vistune.records import ImageRef
 
 INDEX = "images/index.arrow"
 
+USUAL = ("jpeg", "png", "webp")
+"""Formats that are looked for before a folder is listed."""
+
 NAMED = 5
 """Images named in an error."""
 
@@ -128,7 +131,11 @@ class LooseImages:
         return (p for p in sorted(self.folder.glob("images/[0-9a-f][0-9a-f]/*")) if not p.name.startswith("."))
 
     def _find(self, sha256: str) -> Path | None:
-        return next((p for p in (self.folder / "images" / sha256[:2]).glob(f"{sha256}.*")), None)
+        if not sha256.isalnum():  # a path, or a pattern
+            return None
+        usual = (self.folder / image_path(sha256, format) for format in USUAL)
+        found = next((path for path in usual if path.is_file()), None)
+        return found or next((self.folder / "images" / sha256[:2]).glob(f"{sha256}.*"), None)
 
 
 def expect(sha256: str, found: str, source: Path) -> None:
