@@ -6,9 +6,10 @@ from PIL import Image
 from torch import nn
 
 from vistune.errors import VistuneError
-from vistune.models import FAMILIES, family, load_model
+from vistune.models import family, load_model
 from vistune.models.encoders import BLOCKS, EfficientNetLite, EfficientNetLiteConfig, SameConv, fold
 from vistune.models.families import small
+from vistune.models.families.base import Picture
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_roles_partition_all_parameters(model):
 def test_a_parameter_without_a_role_is_an_error(model):
     model.stray = nn.Linear(1, 1)
     try:
-        with pytest.raises(VistuneError, match=r"stray\.weight belongs to no role"):
+        with pytest.raises(VistuneError, match=r"stray\.weight of small belongs to no role"):
             model.roles()
     finally:
         del model.stray
@@ -96,9 +97,10 @@ def test_the_image_changes_the_answer_distribution(model, picture):
     assert (a - b).abs().max() > 1e-4
 
 
-def test_pixels_and_features_are_the_same_image(model, picture):
+def test_pictures_and_features_are_the_same_image(model, picture):
     ids = torch.tensor([model.chat.prefix(1)])
-    a = model(input_ids=ids, pixel_values=model.pixels([picture])).logits
+    plan = model.family.policy(model.settings).plan(*picture.size)
+    a = model(input_ids=ids, pictures=[Picture(plan, model.family.look(model.settings, plan, picture))]).logits
     b = model(input_ids=ids, image_features=model.encode_images([picture])).logits
     assert torch.equal(a, b)
 
@@ -121,8 +123,7 @@ def test_auto_class_loads_it(model, tmp_path):
     assert type(AutoModelForImageTextToText.from_pretrained(tmp_path)) is type(model)
 
 
-def test_families_table_and_unknown_family():
-    assert all(hasattr(family(name), "build") and hasattr(family(name), "tiny") for name in FAMILIES)
+def test_unknown_family():
     with pytest.raises(VistuneError, match="unknown model family 'large'"):
         family("large")
 

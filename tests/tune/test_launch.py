@@ -13,14 +13,9 @@ import torch
 
 from vistune.errors import VistuneError
 from vistune.files import tree_digest
-from vistune.models.families import small
+from vistune.models.vlm import build
 from vistune.stages import Context
 from vistune.tune import Params, StageParams, run
-
-TINY = """
-import sys, vistune.models.families.small as small
-small.build = lambda home, seed, dtype=None, **_: small.tiny(seed)
-"""
 
 
 def stages(steps=30, objective="embedding", **over):
@@ -31,11 +26,6 @@ def stages(steps=30, objective="embedding", **over):
     tune = {"name": "instruct", "objective": "instruct", "steps": steps, "batch": 2, "checkpoint_every": 10}
     tune["learning_rates"] = {"connector": 2e-3, "language": 5e-3, "head": 2e-2}
     return (align, StageParams(**{**tune, **over}))
-
-
-@pytest.fixture
-def tiny_family(monkeypatch):
-    monkeypatch.setattr(small, "build", lambda home, seed, dtype=None, **_: small.tiny(seed))
 
 
 def train(release, folder, params, log=lambda metrics, step: None):
@@ -50,9 +40,9 @@ def history(output):
 
 
 @pytest.mark.parametrize("objective", ["embedding", "caption"])
-def test_learns_and_writes_what_it_promises(release, tmp_path, tiny_family, objective):
+def test_learns_and_writes_what_it_promises(release, tmp_path, objective):
     logged = []
-    params = Params(dtype="float32", threads=1, stages=stages(40, objective))
+    params = Params(preset="tiny", dtype="float32", threads=1, stages=stages(40, objective))
     summary, output = train(release, tmp_path, params, lambda metrics, step: logged.append((step, metrics)))
     entries = [e for e in history(output) if e["stage"] == "instruct"]
     assert [e["step"] for e in entries] == list(range(40))
@@ -67,33 +57,35 @@ def test_learns_and_writes_what_it_promises(release, tmp_path, tiny_family, obje
     assert not (output / "checkpoints").exists()
 
 
-def test_alignment_changes_the_connector_only(release, tmp_path, tiny_family):
+def test_alignment_changes_the_connector_only(release, tmp_path):
     from vistune.models import load_model
 
-    _, output = train(release, tmp_path, Params(dtype="float32", threads=1, stages=stages(2)))
-    start, base = small.tiny(7).state_dict(), load_model(output / "base", "float32").state_dict()
+    _, output = train(release, tmp_path, Params(preset="tiny", dtype="float32", threads=1, stages=stages(2)))
+    start, base = build("small", "tiny", seed=7).model.state_dict(), load_model(output / "base", "float32").state_dict()
     changed = {k.split(".")[0] for k in start if not torch.equal(start[k], base[k])}
     assert changed == {"connector"}
 
 
-def test_embedding_alignment_names_the_cells(release, tmp_path, tiny_family):
-    summary, _ = train(release, tmp_path, Params(dtype="float32", threads=1, stages=stages(1)))
+def test_embedding_alignment_names_the_cells(release, tmp_path):
+    summary, _ = train(release, tmp_path, Params(preset="tiny", dtype="float32", threads=1, stages=stages(1)))
     assert summary["details"]["plan"]["align"]["names"] == 4
     assert summary["metrics"]["align/cell_accuracy"] > 0.5  # chance is 0.25
 
 
-def test_two_runs_are_byte_identical(release, tmp_path, tiny_family):
+def test_two_runs_are_byte_identical(release, tmp_path):
     digests = []
     for n in range(2):
-        _, output = train(release, tmp_path / str(n), Params(dtype="bfloat16", threads=1, stages=stages(6)))
+        _, output = train(
+            release, tmp_path / str(n), Params(preset="tiny", dtype="bfloat16", threads=1, stages=stages(6))
+        )
         digests.append(tree_digest(output))
     assert digests[0] == digests[1]
 
 
-def test_features_are_computed_once(release, tmp_path, tiny_family, monkeypatch):
+def test_features_are_computed_once(release, tmp_path, monkeypatch):
     from vistune.models.modeling import VistuneForConditionalGeneration as Model
 
-    params = Params(dtype="float32", threads=1, stages=stages(2))
+    params = Params(preset="tiny", dtype="float32", threads=1, stages=stages(2))
     train(release, tmp_path, params)
 
     def never(*_):
@@ -104,9 +96,8 @@ def test_features_are_computed_once(release, tmp_path, tiny_family, monkeypatch)
     train(release, tmp_path, params)
 
 
-KILLED = (
-    TINY
-    + """
+KILLED = """
+import sys
 from pathlib import Path
 from vistune.params import parse
 from vistune.stages import Context
@@ -117,14 +108,13 @@ folder = Path(folder); (folder / "out").mkdir(parents=True, exist_ok=True)
 run(parse(Params, json.loads(params), "tune"), {"validate": Path(release)}, folder / "out",
     Context(7, folder / "home", Path(%r), lambda m, s: print("step", s, flush=True)))
 """
-)
 
 
 @pytest.mark.slow
-def test_kill_and_rerun_equals_an_uninterrupted_run(release, tmp_path, tiny_family):
+def test_kill_and_rerun_equals_an_uninterrupted_run(release, tmp_path):
     import dataclasses
 
-    params = Params(dtype="bfloat16", threads=1, stages=stages(30))
+    params = Params(preset="tiny", dtype="bfloat16", threads=1, stages=stages(30))
     text = json.dumps(dataclasses.asdict(params))
     script = KILLED % str(Path(__file__).parents[2])
     process = subprocess.Popen(
@@ -144,7 +134,7 @@ def test_kill_and_rerun_equals_an_uninterrupted_run(release, tmp_path, tiny_fami
     assert tree_digest(tmp_path / "killed" / "out") == tree_digest(tmp_path / "whole" / "out")
 
 
-def test_no_stages_and_uneven_batches_are_refused(release, tmp_path, tiny_family):
+def test_no_stages_and_uneven_batches_are_refused(release, tmp_path):
     with pytest.raises(VistuneError, match=r"tune\.stages is empty"):
         train(release, tmp_path, Params())
     with pytest.raises(VistuneError, match="batch 2 cannot be dealt evenly to 3 processes"):
@@ -158,16 +148,15 @@ def test_two_ranks_match_one(release, tmp_path, zero):
     import dataclasses
 
     losses = {}
-    (tmp_path / "sitecustomize.py").write_text(TINY)
     for name, over in (("one", {"processes": 1}), ("two", {"processes": 2, "zero": zero})):
         rates = {"language": 5e-3, "head": 2e-2}  # the connector drops out at random, by each process's own rows
-        params = Params(dtype="float32", threads=1, stages=stages(8, learning_rates=rates), **over)
+        params = Params(preset="tiny", dtype="float32", threads=1, stages=stages(8, learning_rates=rates), **over)
         script = KILLED % str(Path(__file__).parents[2])
         began = time.monotonic()
         subprocess.run(
             [sys.executable, "-c", script, str(release), str(tmp_path / name), json.dumps(dataclasses.asdict(params))],
             check=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)},
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         assert time.monotonic() - began < 300
         losses[name] = [e["loss"] for e in history(tmp_path / name / "out") if e["stage"] == "instruct"]

@@ -1,16 +1,17 @@
 """The composed vision-language model: vision tower -> connector -> language model, as one PreTrainedModel.
 
-Visual tokens take the place of image placeholders in the token sequence (scatter). The same class trains, saves and
-loads through safetensors, generates, and answers for lm-eval.
+Visual tokens take the place of placeholders in the token sequence. Families that treat them apart inside the language
+model give it experts (`experts`); what else its layers take (features to attend to, evidence) comes from the
+connector's `context`. The same class trains, saves and loads through safetensors, generates, and answers for lm-eval.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,20 +28,15 @@ from transformers.modeling_outputs import ModelOutput
 from transformers.utils import logging
 
 from vistune.errors import VistuneError
-from vistune.models.chat import IMAGE, Chat
-from vistune.models.connectors import GridMLP, GridMLPConfig
-from vistune.models.encoders import EfficientNetLite, EfficientNetLiteConfig
-
-ROLES = {  # role -> prefixes of the parameters it owns; together they partition the model
-    "vision": ("vision_tower.",),
-    "connector": ("connector.",),
-    "language": ("language_model.model.layers.", "language_model.model.norm."),
-    "head": ("language_model.model.embed_tokens.", "language_model.lm_head."),
-}
+from vistune.models import family as known_family
+from vistune.models.chat import Chat
+from vistune.models.experts import Routing, add_experts
+from vistune.models.families.base import Composed, Picture, read
+from vistune.models.injection import embed
 
 
 class VistuneConfig(PretrainedConfig):
-    """Configuration of the composed model; `family` names the file in models/families that chose the rest."""
+    """Configuration of a composed model: its family, its preset as `base.written` gives it, its language model."""
 
     model_type = "vistune"
     has_no_defaults_at_init = True
@@ -48,15 +44,13 @@ class VistuneConfig(PretrainedConfig):
     def __init__(
         self,
         family: str = "small",
-        vision_config: Mapping[str, Any] | None = None,
-        connector_config: Mapping[str, Any] | None = None,
-        text_config: Mapping[str, Any] | None = None,
+        preset: Mapping[str, Any] | None = None,
+        text_config: Mapping[str, Any] | PretrainedConfig | None = None,
         image_token_id: int = -1,
         **kwargs: Any,
     ) -> None:
         self.family = family
-        self.vision_config = dict(vision_config or {})
-        self.connector_config = dict(connector_config or {})
+        self.preset = dict(preset or {})
         if isinstance(text_config, Mapping):
             text = dict(text_config)
             self.text_config = AutoConfig.for_model(text.pop("model_type", "llama"), **text)
@@ -69,16 +63,13 @@ class VistuneConfig(PretrainedConfig):
     def get_text_config(self, *args: Any, **kwargs: Any) -> Any:
         return self.text_config
 
-    @property
-    def tokens_per_image(self) -> int:
-        return EfficientNetLiteConfig(**self.vision_config).grid ** 2
-
 
 @dataclass
 class VistuneOutput(ModelOutput):
     loss: Tensor | None = None  # () float32: mean negative log-likelihood of labelled tokens
     logits: Tensor | None = None  # float32 (B, T, K), or (N, K) at `positions`
     past_key_values: Any = None
+    context: dict[str, Tensor] | None = None  # for the steps of generation that follow
 
 
 class VistuneForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -91,16 +82,37 @@ class VistuneForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _supports_attention_backend = True
     _tied_weights_keys: ClassVar = {"language_model.lm_head.weight": "language_model.model.embed_tokens.weight"}
 
-    vision_tower: EfficientNetLite
-    connector: GridMLP
+    vision_tower: Any
+    connector: Any
     chat: Chat  # set by `load_model` and the families' `build`
 
     def __init__(self, config: VistuneConfig) -> None:
         super().__init__(config)
-        self.vision_tower = EfficientNetLite(EfficientNetLiteConfig(**config.vision_config))
-        self.connector = GridMLP(GridMLPConfig(**config.connector_config))
+        self.family = known_family(config.family)
+        if not isinstance(self.family, Composed):
+            raise VistuneError(f"the family {config.family} is transformers' own class, not a composed model.")
+        self.settings = read(next(iter(self.family.presets.values())), config.preset).settings
+        self.vision_tower, self.connector = self.family.parts(self.settings, config.text_config)
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        experts = self.family.experts and self.family.experts(self.settings, config.text_config)
+        self.routed = experts is not None
+        if experts:
+            add_experts(self.language_model.model, experts)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: Any) -> None:
+        """Blocks that know how their authors draw them do so, after the modules inside them were drawn as
+        transformers draws them."""
+        if hasattr(module, "draw"):
+            module.draw()
+        else:
+            super()._init_weights(module)
+
+    def _initialize_weights(self, module: Any, is_custom_code: bool = False) -> None:
+        """Unlike other custom code, every `draw` uses torch's own functions, which leave loaded weights alone; so
+        modules need not be skipped, as transformers does with all that hold no weights themselves."""
+        super()._initialize_weights(module, False)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
@@ -111,45 +123,19 @@ class VistuneForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.language_model.get_output_embeddings()
 
-    def pixels(self, images: Sequence[Any]) -> Tensor:
-        """PIL images -> float32 (I, 3, S, S) in [0, 255]: upright RGB, squashed to a square (bilinear)."""
-        import numpy as np
-        from PIL import Image
-
-        size = self.vision_tower.config.image_size
-        arrays = []
-        for image in images:
-            picture = image.convert("RGB")
-            if picture.size != (size, size):
-                picture = picture.resize((size, size), Image.Resampling.BILINEAR)
-            arrays.append(np.asarray(picture, dtype=np.float32))
-        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
-
-    @torch.no_grad()
-    def encode_images(self, images: Sequence[Any]) -> Tensor:
-        """PIL images -> float32 (I, P, C): features of the vision tower, before the connector."""
-        return self.vision_tower(self.pixels(images).to(self.device)).float()
-
-    def embed(self, input_ids: Tensor, image_features: Tensor | None) -> Tensor:
-        """Token embeddings (B, T, D) with visual tokens in place of the placeholders, in row order.
-        Raises VistuneError with both counts when they do not match."""
-        slots = input_ids == self.config.image_token_id
-        embeddings = self.get_input_embeddings()(input_ids.masked_fill(slots, 0))
-        wanted = int(slots.sum())
-        given = 0 if image_features is None else image_features.shape[0] * image_features.shape[1]
-        if wanted != given:
-            raise VistuneError(f"{wanted} image placeholders but {given} visual tokens in one batch.")
-        if image_features is not None:
-            table = self.get_input_embeddings().weight
-            visual = self.connector(image_features.to(embeddings.device), table).to(embeddings.dtype)
-            embeddings = embeddings.masked_scatter(slots[..., None], visual)
-        return embeddings
+    def see(self, pictures: Sequence[Picture]) -> Any:
+        """What the tower gives of each picture, before the connector."""
+        like = next(self.vision_tower.parameters())
+        moved = [p._replace(views=tuple(view.to(like.device, like.dtype) for view in p.views)) for p in pictures]
+        return self.vision_tower(moved)
 
     def forward(
         self,
         input_ids: Tensor | None = None,
-        image_features: Tensor | None = None,
-        pixel_values: Tensor | None = None,
+        pictures: Sequence[Picture] | None = None,
+        image_features: Any = None,
+        token_types: Tensor | None = None,
+        context: dict[str, Tensor] | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
@@ -160,21 +146,34 @@ class VistuneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         logits_to_keep: int = 0,
         **kwargs: Any,
     ) -> VistuneOutput:
-        """input_ids: int64 (B, T). Images come as tower features (I, P, C) or as pixels (I, 3, S, S) in [0, 255].
-        attention_mask: None, (B, S) of padding, or bool (B, 1, T, S), True where a token may look.
-        labels: int64 (B, T), -100 where not learned. positions: bool (B, T), logits only there."""
-        if pixel_values is not None:
-            image_features = self.vision_tower(pixel_values)
+        """input_ids: int64 (B, T). Pictures come in reading order, or what `see` gave of them as `image_features`.
+        token_types: int (B, T), of families with experts. attention_mask: None, (B, S) of padding, or bool
+        (B, 1, T, S), True where a token may look. labels: int64 (B, T), -100 where not learned. positions: bool (B, T),
+        logits only there. Raises VistuneError with both counts where visual tokens and placeholders do not match."""
+        if pictures and image_features is None:
+            image_features = self.see(pictures)
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("either input_ids or inputs_embeds is needed")
-            inputs_embeds = self.embed(input_ids, image_features)
+            table: Any = self.get_input_embeddings()
+            visual = None
+            if image_features is not None:
+                visual = self.connector(image_features, pictures, table.weight)
+                if hasattr(self.connector, "context"):
+                    rows = self._rows(input_ids, [len(tokens) for tokens in visual])
+                    context = self.connector.context(image_features, pictures, rows, len(input_ids), table)
+                visual = torch.cat(list(visual))
+            inputs_embeds = embed(input_ids, visual, self.config.image_token_id, table)
+        special: dict[str, Any] = dict(context or {})
+        if self.routed:
+            special["routing"] = None if token_types is None else Routing.of(token_types)
         hidden = self.language_model.model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
             use_cache=bool(use_cache),
+            **special,
         )
         states = hidden.last_hidden_state
         if positions is not None:
@@ -186,50 +185,57 @@ class VistuneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if labels is not None:
             shifted = logits[:, :-1].reshape(-1, logits.shape[-1])
             loss = nn.functional.cross_entropy(shifted, labels[:, 1:].reshape(-1), ignore_index=-100)
-        return VistuneOutput(loss=loss, logits=logits, past_key_values=hidden.past_key_values)
+        return VistuneOutput(loss=loss, logits=logits, past_key_values=hidden.past_key_values, context=context)
+
+    def _rows(self, input_ids: Tensor, lengths: Sequence[int]) -> list[int]:
+        """The row of the batch that shows each picture, of so many visual tokens each."""
+        row = (input_ids == self.config.image_token_id).nonzero()[:, 0].tolist()
+        starts = [sum(lengths[:n]) for n in range(len(lengths))]
+        return [row[start] for start in starts if start < len(row)]
 
     def prepare_inputs_for_generation(
-        self,
-        input_ids: Tensor,
-        past_key_values: Any = None,
-        image_features: Any = None,
-        pixel_values: Any = None,
-        **kw: Any,
+        self, input_ids: Tensor, past_key_values: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Images enter with the prompt only; later steps read them from the cache."""
-        inputs = super().prepare_inputs_for_generation(input_ids, past_key_values=past_key_values, **kw)
+        """Images enter with the prompt only; later steps read them from the cache and the context."""
         first = past_key_values is None or past_key_values.get_seq_length() == 0
-        inputs["image_features"] = image_features if first else None
-        inputs["pixel_values"] = pixel_values if first else None
-        return inputs
+        given = {name: kwargs.pop(name, None) for name in ("pictures", "image_features", "token_types")}
+        context = kwargs.pop("context", None)
+        inputs = super().prepare_inputs_for_generation(input_ids, past_key_values=past_key_values, **kwargs)
+        return inputs | (given if first else {"context": context})
+
+    def _update_model_kwargs_for_generation(self, outputs: Any, model_kwargs: dict[str, Any], **kwargs: Any) -> Any:
+        model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, **kwargs)
+        return model_kwargs | {"context": outputs.context}
+
+    @torch.no_grad()
+    def encode_images(self, images: Sequence[Any]) -> Tensor:
+        """PIL images -> float32 (I, P, C): what a tower of one feature map an image sees, before the connector."""
+        policy = self.family.policy(self.settings)
+        plans = [policy.plan(*image.size) for image in images]
+        views = [self.family.look(self.settings, p, i.convert("RGB")) for p, i in zip(plans, images, strict=True)]
+        return torch.stack(list(self.see([Picture(p, v) for p, v in zip(plans, views, strict=True)]))).float()
 
     def roles(self) -> dict[str, list[str]]:
-        """Parameter names per role. Raises VistuneError unless every parameter has exactly one role."""
-        owned: dict[str, list[str]] = {role: [] for role in ROLES}
+        """Parameter names per role. Raises VistuneError for a parameter without a role."""
+        owned: dict[str, list[str]] = {role: [] for role in self.family.roles}
         for name, _ in self.named_parameters():
-            owners = [role for role, prefixes in ROLES.items() if name.startswith(prefixes)]
-            if len(owners) != 1:
-                raise VistuneError(f"parameter {name} belongs to {owners or 'no role'}; expected exactly one role.")
-            owned[owners[0]].append(name)
+            owned[self.family.role(name)].append(name)
         return owned
 
     def prepare(self, tokenizer: Any) -> VistuneForConditionalGeneration:
         """Attaches the tokenizer's chat; called once after building or loading."""
-        self.chat = Chat(tokenizer, self.config.image_token_id, self.config.tokens_per_image)
+        self.chat = Chat(tokenizer, self.config.image_token_id, self.tokens_per_image)
         return self
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Where it does not depend on the image."""
+        return self.family.policy(self.settings).plan(1, 1).tokens
 
     def save(self, folder: Path) -> None:
         """Safetensors, configuration and tokenizer; loads with `load_model` or `from_pretrained`."""
         self.save_pretrained(folder)
         self.chat.tokenizer.save_pretrained(folder)
-
-
-def tokenizer_with_image(folder: str) -> Any:
-    """The language model's tokenizer with one more special token for images, and that token's id."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if IMAGE not in tokenizer.get_vocab():
-        tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE]})
-    return tokenizer
 
 
 class FloatHead(nn.Linear):
@@ -271,32 +277,6 @@ def precision(name: str, device: str = "cpu") -> torch.dtype:
 def cast_language(model: VistuneForConditionalGeneration, dtype: torch.dtype) -> VistuneForConditionalGeneration:
     model.language_model.to(dtype)
     model.vision_tower = model.vision_tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model
-
-
-def compose(
-    vision: EfficientNetLite, connector: GridMLPConfig, language: Any, tokenizer: Any, family: str
-) -> VistuneForConditionalGeneration:
-    """A model from loaded parts; the connector is fresh and placed in the language model's embedding space."""
-    image_token_id = tokenizer.convert_tokens_to_ids(IMAGE)
-    config = VistuneConfig(
-        family=family,
-        vision_config=asdict(vision.config),
-        connector_config=asdict(connector),
-        text_config=language.config.to_dict(),
-        image_token_id=image_token_id,
-    )
-    with torch.device("meta"):
-        model = VistuneForConditionalGeneration(config)
-    model.vision_tower, model.language_model = vision, language
-    model.connector = GridMLP(connector)
-    model.prepare(tokenizer)
-    table = cast(Tensor, model.get_input_embeddings().weight)
-    sides = {}
-    for word in ("left", "right", "top", "bottom"):
-        ids = torch.tensor(model.chat.text(f" {word}"))
-        sides[word] = table[ids].float().mean(0)
-    model.connector.place(table, sides)
     return model
 
 

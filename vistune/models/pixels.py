@@ -51,6 +51,9 @@ HALF = Normaliser((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 UNIT = Normaliser((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """[0, 1], where each tower normalises its own input."""
 
+BYTES = Normaliser((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), white=1.0)
+"""[0, 255], as the demo's EfficientNet takes it."""
+
 CLIP_BYTES = Normaliser(
     (CLIP.mean[0] * 255, CLIP.mean[1] * 255, CLIP.mean[2] * 255),
     (CLIP.std[0] * 255, CLIP.std[1] * 255, CLIP.std[2] * 255),
@@ -99,6 +102,8 @@ def redraw(picture: Image, step: Step) -> Image:
     match step:
         case Resize(size, "bicubic"):
             return picture.resize(size, pillow.Resampling.BICUBIC)
+        case Resize(size, "bilinear"):
+            return picture.resize(size, pillow.Resampling.BILINEAR)
         case Resize((width, height)):
             # Four channels, channels last: torch then takes one kernel whatever the number of threads. Otherwise that
             # number would decide the last bit, and the last bit how halves are rounded.

@@ -26,10 +26,10 @@ CLIP_GREY: Color = (122, 116, 104)
 
 
 class Resize(NamedTuple):
-    """`bicubic` is Pillow's, which antialiases; `point-bilinear` is PyTorch's bilinear on bytes, which does not."""
+    """`bicubic` and `bilinear` are Pillow's and antialias; `point-bilinear` is PyTorch's on bytes and does not."""
 
     size: Size
-    filter: Literal["bicubic", "point-bilinear"] = "bicubic"
+    filter: Literal["bicubic", "bilinear", "point-bilinear"] = "bicubic"
 
 
 class Pad(NamedTuple):
@@ -145,7 +145,7 @@ class Square:
     patch: int = 14
     tokens: int = 0  # 0: one for each patch
     fill: Color = CLIP_GREY
-    filter: Literal["bicubic", "point-bilinear"] = "bicubic"
+    filter: Literal["bicubic", "bilinear", "point-bilinear"] = "bicubic"
 
     @cached_property
     def _view(self) -> View:

@@ -45,6 +45,7 @@ class StageParams:
 @dataclass(frozen=True)
 class Params:
     family: str = "small"
+    preset: str = ""  # of the family; empty: its first
     vision: str = ""  # weights of the vision tower; empty: the family's own
     language: str = ""  # weights of the language model; empty: the family's own
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # of the language model; masters are always float32

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from vistune.errors import VistuneError
 from vistune.hashing import keyed
+from vistune.models.families.small import remember
 from vistune.progress import Progress
 from vistune.records import Region, Sample
 from vistune.tune import StageParams
@@ -124,7 +124,7 @@ def align(
             progress.step(note=f"loss {loss.item():.3f} · cells named right {accuracy:.0%}")
     connector.eval()
     connector.learn_names(words, tokens)
-    model.config.connector_config = asdict(connector.config)
+    remember(model)
     objects = torch.from_numpy(pools[0] if len(pools[0]) else pools[1])
     objects = objects[:: max(len(objects) // 20_000, 1)]
     with torch.no_grad():

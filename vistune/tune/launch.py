@@ -82,8 +82,8 @@ def work(
     """One process's part. The first writes; a stage whose model is already saved is not run again."""
     import torch
 
-    from vistune.models import family
     from vistune.models.modeling import cast_language, load_model, precision
+    from vistune.models.vlm import build
     from vistune.store import read_samples
     from vistune.tune import engine as engines
     from vistune.tune.embedding import align
@@ -118,9 +118,10 @@ def work(
             source = target
             continue
         if n == 0:
-            chosen = {k: v for k, v in {"vision": params.vision, "language": params.language}.items() if v}
-            model = family(params.family).build(home, seed, dtype=dtype, **chosen)
-            cast_language(model, dtype).to(device)
+            start = base(params)
+            language, vision = start["language"], start["vision"]
+            vlm = build(start["family"], start["preset"], seed=seed, home=home, language=language, vision=vision)
+            model = cast_language(vlm.model.prepare(vlm.reader.tokenizer), dtype).to(device)
         else:
             model = load_model(source, params.dtype, device, train=True)
         by_image = select(release_samples, stage, seed)
@@ -188,14 +189,16 @@ def work(
 
 
 def base(params: Params) -> dict[str, str]:
-    """Family and weights that tuning started from."""
+    """Family, preset and weights that tuning starts from."""
     from vistune.models import family
 
-    own = family(params.family)
+    name = params.preset or next(iter(family(params.family).presets))
+    preset = family(params.family).preset(name)
     return {
         "family": params.family,
-        "vision": params.vision or own.VISION,
-        "language": params.language or own.LANGUAGE,
+        "preset": name,
+        "vision": params.vision or preset.vision,
+        "language": params.language or preset.language,
     }
 
 
