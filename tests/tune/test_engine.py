@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from vistune.errors import VistuneError
-from vistune.models.families import small
+from vistune.models.vlm import build
+from vistune.records import Message
 from vistune.tune import StageParams, checkpoint
 from vistune.tune.engine import TorchEngine, groups
+from vistune.tune.packed import packed
 from vistune.tune.schedule import cosine
 
 
@@ -14,9 +16,19 @@ def stage(**rates) -> StageParams:
     return StageParams(name="s", objective="instruct", steps=4, learning_rates=rates)
 
 
-def loss_of(model, n=0):
-    ids = torch.tensor([model.chat.question(f"what {n}?")])
-    return model(input_ids=ids, labels=ids).loss
+def tiny(seed=0):
+    return build("small", "tiny", seed=seed)
+
+
+def step(engine, vlm, n=0, factor=1.0):
+    reading = vlm.reader.read(question(n))
+    row = packed(vlm.reader, [[reading]], [[]])
+    engine.backward(engine(row).mean(), last=True)
+    return engine.step(factor)["grad_norm"]
+
+
+def question(n):
+    return [Message("user", f"what {n}?"), Message("assistant", "this")]
 
 
 def moved(before, model):
@@ -27,10 +39,11 @@ def moved(before, model):
 
 
 def test_only_trained_roles_move():
-    model = small.tiny()
+    vlm = tiny()
+    model = vlm.model
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    engine = TorchEngine(model, stage(language=1e-2))
-    engine.step(loss_of(model), 1.0)
+    engine = TorchEngine(vlm, stage(language=1e-2))
+    step(engine, vlm)
     assert moved(before, model) == {"language_model.model"}
     assert torch.equal(before["language_model.lm_head.weight"], model.state_dict()["language_model.lm_head.weight"])
     frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
@@ -39,19 +52,19 @@ def test_only_trained_roles_move():
 
 def test_unknown_role_and_nothing_to_train():
     with pytest.raises(VistuneError, match="no role 'tower'; roles are vision, connector, language, head"):
-        groups(small.tiny(), stage(tower=1.0))
+        groups(tiny(), stage(tower=1.0))
     with pytest.raises(VistuneError, match="trains nothing"):
-        groups(small.tiny(), stage(language=0.0))
+        groups(tiny(), stage(language=0.0))
 
 
 def test_bfloat16_weights_follow_float32_masters():
     """Steps smaller than bfloat16 can hold must add up in the master."""
-    model = small.tiny()
-    model.language_model.to(torch.bfloat16)
-    engine = TorchEngine(model, stage(language=1e-6))
+    vlm = tiny()
+    vlm.model.language_model.to(torch.bfloat16)
+    engine = TorchEngine(vlm, stage(language=1e-6))
     start = [m.clone() for m in engine.masters]
     for n in range(3):
-        engine.step(loss_of(model, n), 1.0)
+        step(engine, vlm, n)
     assert all(m.dtype == torch.float32 for m in engine.masters)
     assert any(not torch.equal(a, b) for a, b in zip(start, engine.masters, strict=True))
     assert all(torch.equal(w, m.to(w.dtype)) for w, m in zip(engine.weights, engine.masters, strict=True))
@@ -60,29 +73,45 @@ def test_bfloat16_weights_follow_float32_masters():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_resume_is_bit_equal(tmp_path, dtype):
     def fresh():
-        model = small.tiny(seed=2)
-        model.language_model.to(dtype)
-        return model, TorchEngine(model, stage(language=1e-2, connector=1e-2))
+        vlm = tiny(2)
+        vlm.model.language_model.to(dtype)
+        return vlm, TorchEngine(vlm, stage(language=1e-2, connector=1e-2))
 
-    model, engine = fresh()
+    vlm, engine = fresh()
     for n in range(2):
-        engine.step(loss_of(model, n), 1.0)
+        step(engine, vlm, n)
     engine.save(tmp_path)
-    expected = [engine.step(loss_of(model, n), 1.0) for n in (2, 3)]
+    expected = [step(engine, vlm, n) for n in (2, 3)]
     other, resumed = fresh()
     resumed.load(tmp_path)
-    assert [resumed.step(loss_of(other, n), 1.0) for n in (2, 3)] == expected
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+    assert [step(resumed, other, n) for n in (2, 3)] == expected
+    states = (v.model.state_dict().values() for v in (vlm, other))
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+
+
+def test_passes_of_a_step_add_up():
+    """Two halves of a step give the gradient of the whole, in float32 whatever the weights' type."""
+    norms = []
+    for parts in ([(0, 1)], [(0,), (1,)]):
+        vlm = tiny()
+        engine = TorchEngine(vlm, stage(language=1e-2))
+        for part in parts:
+            readings = [[vlm.reader.read(question(n))] for n in part]
+            losses = engine(packed(vlm.reader, readings, [[] for _ in part]))
+            engine.backward(losses.sum() / 10, last=part is parts[-1])
+        norms.append(engine.step(1.0))
+    assert norms[0]["grad_norm"] == pytest.approx(norms[1]["grad_norm"], rel=1e-5)
+    assert set(norms[0]) == {"grad_norm", "grad_norm/language"}
 
 
 def test_clipping_bounds_the_update():
-    a, b = small.tiny(), small.tiny()
+    a, b = tiny(), tiny()
     loose, tight = (
         StageParams(name="s", objective="instruct", steps=1, learning_rates={"language": 1.0}, clip=c)
         for c in (0.0, 1e-9)
     )
-    TorchEngine(a, loose).step(loss_of(a), 1e-3)
-    norm = TorchEngine(b, tight).step(loss_of(b), 1e-3)
+    step(TorchEngine(a, loose), a, factor=1e-3)
+    norm = step(TorchEngine(b, tight), b, factor=1e-3)
     assert norm > 1e-3, "the reported norm is the one before clipping"
 
 

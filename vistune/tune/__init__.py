@@ -24,22 +24,28 @@ class StageParams:
     """embedding: match grid cells to the language model's word embeddings of what they show (names and boxes).
     caption: predict captions through the frozen language model, as LLaVA published it.
     instruct: predict the answers of all tasks in the mixture."""
-    steps: int
     learning_rates: dict[str, float]  # role (vision, connector, language, head) -> peak rate; absent = frozen
-    batch: int = 4  # images a step over all processes; for `embedding`, grid cells a step
+    steps: int = 0  # 0: as many as `epochs` take
+    epochs: float = 0.0  # over the pictures of the stage's samples; read only where `steps` is 0
+    batch: int = 4  # packs a step over all processes; for `embedding`, grid cells a step
+    together: int = 0  # packs of one forward pass of a process; 0: all it has in a step
     datasets: tuple[str, ...] = ()  # of the release; empty: all
     images: int = 0  # of these data sets, drawn by keyed hash; 0: all
     languages: tuple[str, ...] = ("en",)
     mixture: dict[str, int] = field(default_factory=dict)  # task -> samples per image and visit; empty: one of each
-    max_tokens: int = 320  # of a row: visual prefix and the samples packed behind it
-    longest: int = 0  # tokens of a sample; longer ones are left out of this stage and counted; 0: no limit
+    max_tokens: int = 320  # of a pack; longer samples are left out of this stage, with their ids
+    max_patches: int = 0  # of a pack's pictures, as the vision encoder sees them; 0: no limit
+    longest: int = 0  # tokens of a sample behind its pictures; longer ones are left out as well; 0: no limit
     warmup: float = 0.05  # share of the steps
     weighting: Literal["token", "sample", "square"] = "square"  # answer weight 1, 1/length, 1/sqrt(length)
     clip: float = 1.0  # global gradient norm; 0 = off
-    weight_decay: float = 0.0
+    weight_decay: float = 0.0  # of matrices; norms and biases do not decay
+    lora: dict[str, int] = field(default_factory=dict)  # role -> rank: its weights rest, low-rank updates train
     temperature: float = 0.07  # of the cosine softmax (embedding)
     smoothing: float = 0.05  # label smoothing (embedding)
     checkpoint_every: int = 60  # steps; 0 = only at the end of the stage
+    template: str = ""  # chat template of this stage; empty: the model's own
+    settings: dict[str, Any] = field(default_factory=dict)  # of the model's preset that differ in this stage
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Params:
     threads: int = 0  # CPU threads per process; 0: all cores
     processes: int = 0  # 0: one per GPU, or one without GPUs
     zero: Literal[0, 1, 2, 3] = 0  # DeepSpeed ZeRO stage; 0 with one process runs without DeepSpeed
+    workers: int = 0  # processes that prepare batches ahead, for each training process
     cache_features: bool = True  # keep a frozen tower's features on disk instead of computing them each visit
     stages: tuple[StageParams, ...] = ()
 

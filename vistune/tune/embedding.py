@@ -9,6 +9,7 @@ become the connector's visual vocabulary: a cell that shows a fire engine is pas
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,7 +29,7 @@ from vistune.tune.schedule import cosine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vistune.models.modeling import VistuneForConditionalGeneration
+    from vistune.models.vlm import Vlm
     from vistune.tune.features import Features
 
 OBJECT_SHARE = 0.75  # of the cells drawn: most of a picture is background
@@ -57,19 +58,24 @@ def cell_labels(regions: Sequence[Region], width: int, height: int, grid: int) -
 
 
 def align(
-    model: VistuneForConditionalGeneration,
+    vlm: Vlm,
     features: Features,
-    by_image: dict[str, list[Sample]],
+    samples: Sequence[Sample],
     stage: StageParams,
     seed: int,
     record: Callable[[dict[str, float], int], None],
 ) -> dict[str, Any]:
     """Trains the connector's directions in place. Returns what it used: images, cells, names, final accuracy."""
+    model = vlm.model
     grid = model.connector.config.grid
+    by_image: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if len(sample.images) == 1:
+            by_image[sample.images[0].sha256].append(sample)
     cells: list[Tensor] = []
     names_of_cells: list[str] = []
     big: list[bool] = []
-    for group in by_image.values():
+    for _, group in sorted(by_image.items()):
         image = group[0].images[0]
         regions = {r.annotation_id: r for s in group for r in s.regions}
         if not regions:
@@ -93,7 +99,7 @@ def align(
     pools = [np.flatnonzero(~background), np.flatnonzero(background)]
 
     table = cast(Tensor, model.get_input_embeddings().weight).detach()
-    tokens = [model.chat.text(f" {name}") for name in names]
+    tokens = [vlm.reader.text(f" {name}") for name in names]
     words = torch.stack([table[torch.tensor(ids)].float().mean(0) for ids in tokens])
     words = F.normalize(words - model.connector.center, dim=-1)  # (M, D)
 

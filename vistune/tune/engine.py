@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from vistune.errors import VistuneError
+from vistune.tune.objective import Objective
 
 if TYPE_CHECKING:
-    from vistune.models.modeling import VistuneForConditionalGeneration
+    from vistune.models.vlm import Vlm
     from vistune.tune import Params, StageParams
+    from vistune.tune.packed import Row
 
 BETAS = (0.9, 0.999)
 
@@ -29,39 +30,46 @@ def world() -> tuple[int, int]:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
-def groups(model: VistuneForConditionalGeneration, stage: StageParams) -> list[dict[str, Any]]:
-    """Optimiser groups, one per trained role; every other parameter is frozen.
-    Raises VistuneError for a role the model has not."""
-    roles = model.roles()
+def groups(vlm: Vlm, stage: StageParams) -> list[dict[str, Any]]:
+    """Optimiser groups, one per trained role and kind of decay; every other parameter is frozen, without optimiser
+    state. Weights of one dimension (norms, biases) do not decay. What the model itself holds fixed stays so: tables of
+    positions, and all but the adapters of a role with LoRA. Raises VistuneError for a role the model has not."""
+    roles = vlm.roles()
     for role in stage.learning_rates:
         if role not in roles:
             raise VistuneError(f"training stage {stage.name}: no role {role!r}; roles are {', '.join(roles)}.")
-    parameters = dict(model.named_parameters())
+    parameters = dict(vlm.model.named_parameters())
     found = []
     for role, names in roles.items():
         rate = stage.learning_rates.get(role, 0.0)
+        trained = [name for name in names if rate > 0 and parameters[name].requires_grad]
         for name in names:
-            parameters[name].requires_grad_(rate > 0)
-        if rate > 0:
-            found.append({"role": role, "params": [parameters[n] for n in names], "lr": rate, "peak": rate})
+            parameters[name].requires_grad_(False)
+        for decays in (True, False):
+            params = [parameters[name] for name in trained if (parameters[name].dim() > 1) == decays]
+            if params:
+                decay = stage.weight_decay if decays else 0.0
+                found.append({"role": role, "params": params, "lr": rate, "peak": rate, "weight_decay": decay})
+        for name in trained:
+            parameters[name].requires_grad_(True)
     if not found:
         raise VistuneError(f"training stage {stage.name} trains nothing: every learning rate is 0.")
     return found
 
 
-def build(model: VistuneForConditionalGeneration, stage: StageParams, params: Params, root: Path) -> Any:
+def build(vlm: Vlm, stage: StageParams, params: Params, root: Path) -> Any:
     if params.zero == 0 and world()[1] == 1:
-        return TorchEngine(model, stage)
-    return DeepSpeedEngine(model, stage, params, root)
+        return TorchEngine(vlm, stage)
+    return DeepSpeedEngine(vlm, stage, params, root)
 
 
 class TorchEngine:
     """One process, no DeepSpeed."""
 
-    def __init__(self, model: VistuneForConditionalGeneration, stage: StageParams) -> None:
-        self.module = model
+    def __init__(self, vlm: Vlm, stage: StageParams) -> None:
+        self.module = Objective(vlm.model)
         self.clip = stage.clip
-        self.groups = groups(model, stage)
+        self.groups = groups(vlm, stage)
         self.weights: list[nn.Parameter] = [p for g in self.groups for p in g["params"]]
         self.masters: list[Tensor] = []
         masters = []
@@ -73,13 +81,21 @@ class TorchEngine:
             master.requires_grad_(True)
         self.optimizer = torch.optim.AdamW(masters, betas=BETAS, weight_decay=stage.weight_decay, fused=True)
 
-    def step(self, loss: Tensor, factor: float) -> float:
-        """Backward and update at `factor` times the peak rates. Returns the gradient norm before clipping."""
+    def __call__(self, row: Row, blank: bool = False) -> Tensor:
+        return self.module(row, blank)
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Adds the gradients of one of the step's passes; they are summed in float32."""
         loss.backward()
         for weight, master in zip(self.weights, self.masters, strict=True):
-            if master is not weight:
-                master.grad = None if weight.grad is None else weight.grad.float()
+            if master is not weight and weight.grad is not None:
+                master.grad = weight.grad.float() if master.grad is None else master.grad + weight.grad
                 weight.grad = None
+
+    def step(self, factor: float) -> dict[str, float]:
+        """Updates at `factor` times the peak rates. Returns gradient norms before clipping: of all, and by role."""
+        roles = dict.fromkeys(group["role"] for group in self.optimizer.param_groups)
+        norms = {f"grad_norm/{role}": self._norm(role) for role in roles}
         norm = torch.nn.utils.get_total_norm([m.grad for m in self.masters if m.grad is not None])
         if self.clip:
             torch.nn.utils.clip_grads_with_norm_(self.masters, self.clip, norm)
@@ -91,7 +107,12 @@ class TorchEngine:
             for weight, master in zip(self.weights, self.masters, strict=True):
                 if master is not weight:
                     weight.copy_(master)
-        return float(norm)
+        return {"grad_norm": float(norm), **norms}
+
+    def _norm(self, role: str) -> float:
+        groups = [group for group in self.optimizer.param_groups if group["role"] == role]
+        gradients = [master.grad for group in groups for master in group["params"] if master.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
 
     def save(self, folder: Path) -> None:
         from safetensors.torch import save_file
@@ -118,14 +139,16 @@ class TorchEngine:
                 self.optimizer.state[master] = {k: tensors[f"{n}.{k}"] for k in keys}
 
     def state_dict(self) -> dict[str, Tensor]:
-        return self.module.state_dict()
+        return self.module.model.state_dict()
 
 
 class DeepSpeedEngine:
     """DeepSpeed with infra/deepspeed/zero<N>.json; batch sizes, precision and clipping come from the parameters."""
 
-    def __init__(self, model: VistuneForConditionalGeneration, stage: StageParams, params: Params, root: Path) -> None:
+    def __init__(self, vlm: Vlm, stage: StageParams, params: Params, root: Path) -> None:
         import deepspeed
+
+        model = vlm.model
 
         if not torch.cuda.is_available():
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -138,7 +161,7 @@ class DeepSpeedEngine:
             "gradient_accumulation_steps": 1,
             "gradient_clipping": stage.clip,  # DeepSpeed's own default is 1.0: always said here
             "steps_per_print": 10**9,
-            "bf16": {"enabled": next(model.language_model.parameters()).dtype == torch.bfloat16},
+            "bf16": {"enabled": model.get_input_embeddings().weight.dtype == torch.bfloat16},
             "zero_allow_untested_optimizer": True,
         }
         if not torch.distributed.is_initialized():
@@ -148,19 +171,29 @@ class DeepSpeedEngine:
             os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
             deepspeed.init_distributed(dist_backend=backend, verbose=False)
         self.stage3 = params.zero == 3
-        self.groups = groups(model, stage)
+        self.groups = groups(vlm, stage)
         optimizer = torch.optim.AdamW(self.groups, betas=BETAS, weight_decay=stage.weight_decay)
         for tensor in model.parameters():  # DeepSpeed sends parameters as bytes: row-major, in sizes of 1 as well
             tensor.data = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor.data)
-        self.engine, self.optimizer, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        self.engine, self.optimizer, *_ = deepspeed.initialize(
+            model=Objective(model), optimizer=optimizer, config=config
+        )
         self.module = self.engine.module
 
-    def step(self, loss: Tensor, factor: float) -> float:
+    def __call__(self, row: Row, blank: bool = False) -> Tensor:
+        return self.engine(row, blank)
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        self.engine.set_gradient_accumulation_boundary(last)
+        self.engine.backward(loss * world()[1])  # the engine averages over processes; the loss is already a share
+        if not last:
+            self.engine.step()  # counts the pass; nothing is updated before the boundary
+
+    def step(self, factor: float) -> dict[str, float]:
         for group, ours in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = ours["peak"] * factor
-        self.engine.backward(loss * world()[1])  # the engine averages over processes; the loss is already a share
         self.engine.step()
-        return float(self.engine.get_global_grad_norm() or 0.0)
+        return {"grad_norm": float(self.engine.get_global_grad_norm() or 0.0)}
 
     def save(self, folder: Path) -> None:
         self.engine.save_checkpoint(str(folder), tag="state")
@@ -170,19 +203,14 @@ class DeepSpeedEngine:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Whole tensors on every process; under ZeRO-3 gathered one parameter at a time."""
+        model = self.module.model
         if not self.stage3:
-            return self.module.state_dict()
+            return model.state_dict()
         import deepspeed
 
-        gathered = dict(self.module.named_buffers())
-        for name, parameter in self.module.named_parameters():
+        gathered = dict(model.named_buffers())
+        for name, parameter in model.named_parameters():
             with deepspeed.zero.GatheredParameters([parameter]):
                 gathered[name] = parameter.detach().cpu().clone()
-        wanted = self.module.state_dict().keys()
+        wanted = model.state_dict().keys()
         return {name: gathered[name] for name in wanted if name in gathered}
-
-
-def share(rows: Sequence[Any]) -> list[Any]:
-    """This process's rows of a step. Rows are dealt round, so that all processes take the same number of steps."""
-    rank, processes = world()
-    return list(rows[rank::processes])

@@ -1,0 +1,141 @@
+"""Packed samples are as if alone: equal losses and gradients, for every family, with shared pictures computed once."""
+
+import pytest
+import torch
+from PIL import Image
+
+from vistune.models import FAMILIES
+from vistune.models.labels import IGNORE
+from vistune.models.vlm import build
+from vistune.records import Message
+from vistune.tune.attention import Segment, packed_attention
+from vistune.tune.loss import answer_losses, predictors, total_weight, weights
+from vistune.tune.objective import Objective, hidden_states
+from vistune.tune.packed import packed, padded, shared
+
+PACKING = [name for name in FAMILIES if name != "auto"]
+
+PICTURES = [Image.radial_gradient("L").resize((70, 50)).convert("RGB"), Image.linear_gradient("L").convert("RGB")]
+
+
+def ask(question, answer, *images):
+    return [Message("user", question, images), Message("assistant", answer)]
+
+
+def visits(reader):
+    """Three questions about one picture, one without, one about two."""
+    one = [PICTURES[0].size]
+    asked = (("What is it?", "A dog"), ("What colour?", "red"), ("Hm", "no"))
+    found = [
+        [reader.read(ask(q, a, 0), one) for q, a in asked],
+        [reader.read(ask("Hello", "Hi"), [])],
+        [reader.read(ask("Compare", "same", 0, 1), [picture.size for picture in PICTURES])],
+    ]
+    shown = [PICTURES[:1], [], PICTURES]
+    return found, [reader.look(readings[0], images) for readings, images in zip(found, shown, strict=True)]
+
+
+@pytest.mark.parametrize("name", PACKING)
+def test_packed_loss_and_gradients_are_the_sum_of_the_samples(name):
+    vlm = build(name, seed=3)
+    found, pictures = visits(vlm.reader)
+    objective = Objective(vlm.model.eval())
+    alone = []
+    for readings, seen in zip(found, pictures, strict=True):
+        for reading in readings:
+            inputs = vlm.reader.batch([reading], [seen])
+            at, targets = predictors(inputs.pop("labels"))
+            states = hidden_states(vlm.model, inputs)[at]
+            alone.append(answer_losses(states, targets, vlm.model.get_output_embeddings()))
+    expected = torch.cat(alone)
+    expected.sum().backward()
+    gradients = {n: p.grad.clone() for n, p in vlm.model.named_parameters() if p.grad is not None}
+    vlm.model.zero_grad()
+    row = (packed if vlm.family.packs else padded)(vlm.reader, found, pictures)
+    got = objective(row)
+    got.sum().backward()
+    assert torch.allclose(got, expected, atol=1e-5)
+    assert {n for n, p in vlm.model.named_parameters() if p.grad is not None} == gradients.keys()
+    largest = max(float(g.abs().max()) for g in gradients.values())
+    for parameter, gradient in gradients.items():
+        difference = (vlm.model.get_parameter(parameter).grad - gradient).abs().max()
+        assert difference <= 1e-6 * max(largest, 1), parameter
+    if vlm.family.packs:
+        assert row.places == row.tokens, "no padding"
+
+
+def test_what_samples_share_is_computed_once():
+    vlm = build("llava")
+    found, pictures = visits(vlm.reader)
+    common = shared(found[0])
+    assert common >= found[0][0].spans[-1][1] > 0
+    row = packed(vlm.reader, found, pictures)
+    assert row.tokens == sum(r.length for each in found for r in each) - 2 * common
+    assert len(row.inputs["pixel_values"]) == 3, "the picture of three questions once, and two more"
+    assert row.owners.unique().tolist() == [0, 1, 2, 3, 4]
+    assert shared(found[0][:1]) == 0 and shared(found[1] * 2) == 0
+
+
+def test_a_beginning_that_is_learned_is_not_shared():
+    """Qwen-VL's authors train on every <|im_start|>: shared, it would count once for all samples."""
+    found, _ = visits(build("qwen_vl").reader)
+    assert any(label != IGNORE for label in found[0][0].labels[: found[0][0].spans[-1][0]])
+    assert shared(found[0]) == 0
+
+
+def test_attention_sees_its_segment_and_the_one_before_it():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(1, 4, 9, 8), torch.randn(1, 2, 9, 8), torch.randn(1, 2, 9, 8)
+    segments = [Segment(0, 3), Segment(3, 5, 0), Segment(5, 9, 0)]
+    got, _ = packed_attention(torch.nn.Module(), q, k, v, None, segments=segments)
+    sees = torch.zeros(9, 9, dtype=torch.bool)
+    for start, end, before in segments:
+        sees[start:end, start:end] = torch.ones(end - start, end - start).tril().bool()
+        if before >= 0:
+            sees[start:end, : segments[before].end] = True
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=sees, enable_gqa=True)
+    assert torch.allclose(got, expected.transpose(1, 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_logits_in_pieces_give_the_same_loss_and_gradients(rows):
+    torch.manual_seed(0)
+    head = torch.nn.Linear(8, 50)
+    states, targets = torch.randn(10, 8, requires_grad=True), torch.randint(0, 50, (10,))
+    expected = torch.nn.functional.cross_entropy(head(states), targets, reduction="none")
+    wanted = torch.autograd.grad(expected.sum(), [states, head.weight])
+    got = answer_losses(states, targets, head, budget=4 * 50 * rows)
+    assert torch.allclose(got, expected, atol=1e-6)
+    for a, b in zip(torch.autograd.grad(got.sum(), [states, head.weight]), wanted, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["token", "sample", "square"])
+def test_weights_add_up_to_what_the_plan_says(weighting):
+    answers = [4, 1, 9]
+    owners = torch.tensor([n for n, count in enumerate(answers) for _ in range(count)])
+    assert float(weights(owners, weighting).sum()) == pytest.approx(total_weight(answers, weighting))
+
+
+@pytest.mark.parametrize("name", ["llava", "small", "cogagent"])
+def test_splitting_a_step_changes_no_gradient(name):
+    """Eight samples in one pass, four and four, or one by one: the same gradient, since the divisor is the step's."""
+    vlm = build(name, seed=1)
+    objective = Objective(vlm.model.eval())
+    reader = vlm.reader
+    readings = [reader.read(ask(f"Question {n}?", "a" * (n + 1), 0), [PICTURES[0].size]) for n in range(8)]
+    pictures = [reader.look(reading, PICTURES[:1]) for reading in readings]
+    whole = total_weight([sum(label != IGNORE for label in r.labels) for r in readings], "square")
+    found = {}
+    for size in (8, 4, 1):
+        vlm.model.zero_grad()
+        for start in range(0, 8, size):
+            part = slice(start, start + size)
+            make = packed if vlm.family.packs else padded
+            row = make(reader, [[r] for r in readings[part]], pictures[part])
+            ((objective(row) * weights(row.owners, "square")).sum() / whole).backward()
+        found[size] = torch.cat([p.grad.flatten() for p in vlm.model.parameters() if p.grad is not None])
+    scale = float(found[8].abs().max())
+    assert scale > 0
+    assert (found[8] - found[4]).abs().max() <= 1e-6 * max(scale, 1)
+    assert (found[8] - found[1]).abs().max() <= 1e-6 * max(scale, 1)

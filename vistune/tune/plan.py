@@ -1,0 +1,278 @@
+"""What a training stage reads in which step: decided by keyed hashes and lengths alone, before a picture is opened.
+
+A visit is some samples about the same pictures, which the model sees once for all of them. Visits are packed (`pack`),
+packs of equal cost share a step. The plan is a pure function of the release, the stage and the seed, so every process
+and every resumed run has the same one, whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from vistune.errors import VistuneError
+from vistune.hashing import keyed, shuffled
+from vistune.models.labels import IGNORE
+from vistune.models.reader import Reader, Reading
+from vistune.progress import Progress
+from vistune.records import ImageRef, Sample
+from vistune.tune import StageParams
+from vistune.tune.pack import Balance, balance, deal, length_groups, pack
+
+WINDOWS = 16
+"""Steps that are packed together, so that what is packed stays near its place in the epoch's order."""
+
+
+class Length(NamedTuple):
+    """Of one sample, in tokens."""
+
+    tokens: int
+    common: int  # up to the end of its last picture: what samples about the same pictures share
+    answers: int  # learned
+    visual: int  # of pictures, with the text of their layout
+    patches: int  # that the vision encoder sees
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Samples about the same pictures, by their place in `Stage.samples`."""
+
+    samples: tuple[int, ...]
+    tokens: int
+    patches: int
+    answers: int
+
+
+Pack = tuple[Visit, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """steps[n] lists the packs of step n over all processes; an empty pack stands for none."""
+
+    samples: tuple[Sample, ...]
+    lengths: Mapping[int, Length]  # of the samples that were considered
+    steps: list[list[Pack]]
+    left_out: dict[str, str]  # sample id -> why it is not trained on
+    balance: Balance
+
+    def shown(self) -> list[ImageRef]:
+        """The pictures of all steps, each visit's."""
+        visits = [visit for step in self.steps for one in step for visit in one]
+        return [image for visit in visits for image in self.samples[visit.samples[0]].images]
+
+    def describe(self) -> dict[str, Any]:
+        visits = [visit for step in self.steps for one in step for visit in one]
+        used = [n for visit in visits for n in visit.samples]
+        tokens = sum(visit.tokens for visit in visits)
+        packs = [sum(visit.tokens for visit in one) for step in self.steps for one in step]
+        return {
+            "steps": len(self.steps),
+            "images": len({image.sha256 for n in used for image in self.samples[n].images}),
+            "visits": len(visits),
+            "samples": len(set(used)),
+            "samples_by_task": dict(sorted(Counter(self.samples[n].task for n in used).items())),
+            "epochs_by_dataset": _epochs(self.samples, used),
+            "tokens": tokens,
+            "tokens_read_alone": sum(self.lengths[n].tokens for n in used),
+            "answer_tokens": sum(visit.answers for visit in visits),
+            "longest_pack": max(packs, default=0),
+            "longest_sample": max((self.lengths[n].tokens for n in used), default=0),
+            "left_out": len(self.left_out),
+            "slowest_process": self.balance.slowest,
+        }
+
+
+def _epochs(samples: Sequence[Sample], used: Sequence[int]) -> dict[str, float]:
+    """How often each data set's samples are read on average: above 1 it is upsampled."""
+    have, read = Counter(s.dataset for s in samples), Counter(samples[n].dataset for n in used)
+    return {name: round(read[name] / count, 3) for name, count in sorted(have.items())}
+
+
+def select(samples: Iterable[Sample], stage: StageParams, seed: int, split: str = "train") -> list[Sample]:
+    """The stage's samples, ordered by id. Raises VistuneError when nothing is left to train on."""
+    tasks = {"caption"} if stage.objective != "instruct" else set(stage.mixture)
+    chosen = [
+        sample
+        for sample in samples
+        if sample.split == split
+        and (not stage.datasets or sample.dataset in stage.datasets)
+        and (not tasks or sample.task in tasks)
+        and (not stage.languages or sample.language in stage.languages)
+    ]
+    if not chosen and split == "train":
+        raise VistuneError(
+            f"training stage {stage.name} finds no samples: split {split}, datasets {list(stage.datasets) or 'all'}, "
+            f"tasks {sorted(tasks) or 'all'}, languages {list(stage.languages)}. Check tune.stages against the release."
+        )
+    if stage.images:
+        keys = sorted({about(s) for s in chosen}, key=lambda key: keyed(seed, stage.name, "images", *key))
+        kept = set(keys[: stage.images])
+        chosen = [s for s in chosen if about(s) in kept]
+    return sorted(chosen, key=lambda s: s.id)
+
+
+def about(sample: Sample) -> tuple[str, ...]:
+    """What samples of one visit share: their pictures; a sample without pictures shares nothing."""
+    return tuple(image.sha256 for image in sample.images) or (sample.id,)
+
+
+class Lengths:
+    """Lengths of samples, measured when they are asked for, and why those are left out that the stage cannot train
+    on, by id."""
+
+    def __init__(self, samples: Sequence[Sample], reader: Reader, stage: StageParams) -> None:
+        self.samples, self.stage = samples, stage
+        self.most = min(stage.max_tokens, reader.preset.limit)
+        self.reader = copy(reader)  # a sample is left out with its length, whatever the model's limit
+        self.reader.preset = replace(reader.preset, limit=sys.maxsize)
+        self.known: dict[int, Length] = {}
+        self.left_out: dict[str, str] = {}
+
+    def fits(self, n: int) -> bool:
+        """Whether the stage can train on sample n, whose length is then known."""
+        sample = self.samples[n]
+        if n not in self.known and sample.id not in self.left_out:
+            sizes = [(image.width, image.height) for image in sample.images]
+            try:
+                length = _length(self.reader.read(sample.messages, sizes, sample=sample.id))
+            except VistuneError as refused:
+                self.left_out[sample.id] = str(refused)
+                return False
+            own = length.tokens - length.common
+            if length.tokens > self.most:
+                self.left_out[sample.id] = f"{length.tokens} tokens, at most {self.most} fit"
+            elif self.stage.longest and own > self.stage.longest:
+                self.left_out[sample.id] = f"{own} tokens of its own, at most {self.stage.longest}"
+            else:
+                self.known[n] = length
+        return n in self.known
+
+    def __getitem__(self, n: int) -> Length:
+        return self.known[n]
+
+
+def _length(reading: Reading) -> Length:
+    views = [view for plan in reading.plans for view in plan.views]
+    return Length(
+        reading.length,
+        reading.spans[-1][1] if reading.spans else 0,
+        sum(label != IGNORE for label in reading.labels),
+        sum(end - start for start, end in reading.spans),
+        sum(view.patches[0] * view.patches[1] for view in views),
+    )
+
+
+def visit_of(samples: Sequence[int], lengths: Mapping[int, Length] | Lengths, shares: bool) -> Visit:
+    """Samples about the same pictures as one visit. Without `shares` each has its pictures to itself."""
+    common = lengths[samples[0]].common if shares and len(samples) > 1 else 0
+    tokens = common + sum(lengths[n].tokens - common for n in samples)
+    patches = lengths[samples[0]].patches * (1 if common else len(samples))
+    return Visit(tuple(samples), tokens, patches, sum(lengths[n].answers for n in samples))
+
+
+def make(
+    samples: Sequence[Sample],
+    reader: Reader,
+    stage: StageParams,
+    seed: int,
+    cost: Callable[[Visit], float] = lambda visit: visit.tokens,
+) -> Plan:
+    """The stage's steps: epochs over the pictures in keyed order, each visit with its own choice of samples."""
+    if not stage.steps and stage.epochs <= 0:
+        raise VistuneError(f"training stage {stage.name} has neither steps nor epochs. Set one in tune.stages.")
+    lengths = Lengths(samples, reader, stage)
+    shares = reader.family.packs
+    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for n, sample in enumerate(samples):
+        groups[about(sample)].append(n)
+
+    def visits(epoch: int) -> Iterator[Visit]:
+        order = shuffled(list(groups), seed, stage.name, "order", epoch)
+        with Progress(f"tune {stage.name}, lengths", len(order), "pictures") as progress:
+            for key in order:
+                fitting = [n for n in groups[key] if lengths.fits(n)]
+                if fitting:
+                    chosen = choose(fitting, samples, stage, seed, epoch)
+                    yield from _split(chosen, lengths, stage.max_tokens, shares)
+                progress.step()
+
+    steps: list[list[Pack]] = []
+    costs: list[float] = []
+    order: list[list[int]] = []
+    epoch = 0
+    while len(steps) < stage.steps if stage.steps else epoch < stage.epochs:
+        for window in _windows(visits(epoch), WINDOWS * stage.batch):
+            packs = _packed(window, stage, shares)
+            each = [sum(map(cost, one)) for one in packs]
+            dealt = deal(each, stage.batch, seed, stage.name, epoch, len(steps))
+            order += [[n + len(costs) if n >= 0 else -1 for n in step] for step in dealt]
+            costs += each
+            steps += [[packs[n] if n >= 0 else () for n in step] for step in dealt]
+            if stage.steps and len(steps) >= stage.steps:
+                break
+        if not steps:
+            sample_id, reason = next(iter(lengths.left_out.items()))
+            raise VistuneError(
+                f"training stage {stage.name} can use none of its {len(samples)} samples (max_tokens "
+                f"{stage.max_tokens}, longest {stage.longest}, the model's limit {reader.preset.limit}); {sample_id}: "
+                f"{reason}. Raise them in tune.stages."
+            )
+        epoch += 1
+    most = stage.steps or round(len(steps) * stage.epochs / epoch)
+    steps, order = steps[:most], order[:most]
+    return Plan(tuple(samples), lengths.known, steps, lengths.left_out, balance(costs, order))
+
+
+def choose(group: Sequence[int], samples: Sequence[Sample], stage: StageParams, seed: int, epoch: int) -> list[int]:
+    """The samples of one visit: per task as many as the mixture says, by keyed order."""
+    by_task: dict[str, list[int]] = defaultdict(list)
+    for n in sorted(group, key=lambda n: keyed(seed, stage.name, epoch, samples[n].id)):
+        by_task[samples[n].task].append(n)
+    chosen = [n for task, some in sorted(by_task.items()) for n in some[: stage.mixture.get(task, 1)]]
+    return shuffled(chosen, seed, stage.name, "visit", epoch, samples[group[0]].id)
+
+
+def _split(chosen: Sequence[int], lengths: Mapping[int, Length] | Lengths, most: int, shares: bool) -> list[Visit]:
+    """The visit, in as many parts as it needs to fit a pack."""
+    if not shares:
+        return [visit_of([n], lengths, False) for n in chosen]
+    parts: list[Visit] = []
+    current: list[int] = []
+    for n in chosen:
+        if current and visit_of([*current, n], lengths, True).tokens > most:
+            parts.append(visit_of(current, lengths, True))
+            current = []
+        current.append(n)
+    return [*parts, visit_of(current, lengths, True)] if current else parts
+
+
+def _windows(visits: Iterator[Visit], size: int) -> Iterator[list[Visit]]:
+    while window := list(itertools.islice(visits, size)):
+        yield window
+
+
+def _packed(visits: Sequence[Visit], stage: StageParams, shares: bool) -> list[Pack]:
+    tokens = [visit.tokens for visit in visits]
+    if shares:
+        groups = pack(tokens, [visit.patches for visit in visits], stage.max_tokens, stage.max_patches)
+    else:
+        groups = length_groups(tokens, stage.max_tokens)
+    return [tuple(visits[n] for n in group) for group in groups]
+
+
+def mixture(sizes: Mapping[str, int], alpha: float, caps: Mapping[str, int]) -> dict[str, float]:
+    """Share of each data set when it is drawn in proportion to n**alpha of its (capped) size: 1 as they are, 0 all
+    alike.
+
+    >>> mixture({"a": 900, "b": 100}, 0.5, {})
+    {'a': 0.75, 'b': 0.25}
+    """
+    weights = {name: min(size, caps.get(name, size)) ** alpha for name, size in sizes.items()}
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
