@@ -79,6 +79,12 @@ def load(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     module.load_state_dict(state)
 
 
+def constants_out(original: Mapping[str, Tensor]) -> State:
+    """Keys as they are, without the constants that old versions of transformers saved: for parts that transformers
+    still calls what their authors did."""
+    return {k: v for k, v in original.items() if not k.endswith(("rotary_emb.inv_freq", "embeddings.position_ids"))}
+
+
 def split_rows(state: State, key: str, names: Iterable[str]) -> None:
     """Replaces a fused tensor by equal shares of its rows, one for each of `names`; does nothing without `key`."""
     if key in state:

@@ -8,7 +8,7 @@ tokenizer splits. Labels are not shifted: position t holds what position t - 1 h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,10 +82,12 @@ def encode(
     begin: Sequence[int] = (),
     finish: Sequence[int] = (),
     sample: str = "",
+    spoken: Collection[str] = (),
 ) -> Encoded:
     """Ids and labels by a fast tokenizer. `images` are the ids that stand for each image's features, in reading order;
     `begin` and `finish` what the tokenizer would put around a text (BOS, EOS), never learned. Text is tokenised in as
-    few pieces as images allow; words that spell a control token are a piece of their own and stay words.
+    few pieces as images allow; words that spell a control token are a piece of their own and stay words, but for tokens
+    that are `spoken`, as those around boxes.
     Raises VistuneError for another number of images than the conversation shows."""
     shown = sum(span.part == "image" for span in rendering.spans)
     if shown != len(images):
@@ -93,7 +95,7 @@ def encode(
         raise VistuneError(f"the conversation shows {shown} images, features of {len(images)} are given{where}.")
     ids, labels = [*begin], [IGNORE] * len(begin)
     ranges: Spans = []
-    for start, end, kind in _runs(tokenizer, rendering):
+    for start, end, kind in _runs(tokenizer, rendering, spoken):
         if kind == "image":
             features = images[len(ranges)]
             ranges.append((len(ids), len(ids) + len(features)))
@@ -144,9 +146,10 @@ def _under(rendering: Rendering, start: int, end: int) -> Iterator[Span]:
     return (span for span in rendering.spans if span.start < end and start < span.end)
 
 
-def _runs(tokenizer: Any, rendering: Rendering) -> Iterator[tuple[int, int, str]]:
+def _runs(tokenizer: Any, rendering: Rendering, spoken: Collection[str] = ()) -> Iterator[tuple[int, int, str]]:
     """Ranges of text to tokenise in one go: "image", "words" that spell a control token, or "text"."""
-    controls = "|".join(map(re.escape, sorted(tokenizer.get_added_vocab(), key=len, reverse=True)))
+    unspoken = tokenizer.get_added_vocab().keys() - set(spoken)
+    controls = "|".join(map(re.escape, sorted(unspoken, key=len, reverse=True)))
     start = 0
     for span in rendering.spans:
         spells = span.part == "words" and controls and re.search(controls, rendering.text[span.start : span.end])

@@ -129,27 +129,19 @@ class VistuneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         moved = [p._replace(views=tuple(view.to(like.device, like.dtype) for view in p.views)) for p in pictures]
         return self.vision_tower(moved)
 
-    def forward(
+    def hidden(
         self,
         input_ids: Tensor | None = None,
         pictures: Sequence[Picture] | None = None,
         image_features: Any = None,
         token_types: Tensor | None = None,
         context: dict[str, Tensor] | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        past_key_values: Any = None,
-        labels: Tensor | None = None,
-        positions: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        use_cache: bool | None = None,
-        logits_to_keep: int = 0,
-        **kwargs: Any,
-    ) -> VistuneOutput:
-        """input_ids: int64 (B, T). Pictures come in reading order, or what `see` gave of them as `image_features`.
-        token_types: int (B, T), of families with experts. attention_mask: None, (B, S) of padding, or bool
-        (B, 1, T, S), True where a token may look. labels: int64 (B, T), -100 where not learned. positions: bool (B, T),
-        logits only there. Raises VistuneError with both counts where visual tokens and placeholders do not match."""
+        segments: Any = None,
+        **inputs: Any,
+    ) -> tuple[Any, dict[str, Tensor] | None]:
+        """What the language model makes of a batch before its head, and the context for steps that follow. See
+        `forward`."""
         if pictures and image_features is None:
             image_features = self.see(pictures)
         if inputs_embeds is None:
@@ -165,15 +157,46 @@ class VistuneForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 visual = torch.cat(list(visual))
             inputs_embeds = embed(input_ids, visual, self.config.image_token_id, table)
         special: dict[str, Any] = dict(context or {})
+        if segments is not None:  # of a pack: see `tune.attention`
+            special["segments"] = segments
         if self.routed:
             special["routing"] = None if token_types is None else Routing.of(token_types)
-        hidden = self.language_model.model(
-            inputs_embeds=inputs_embeds,
+        return self.language_model.model(inputs_embeds=inputs_embeds, **inputs, **special), context
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pictures: Sequence[Picture] | None = None,
+        image_features: Any = None,
+        token_types: Tensor | None = None,
+        context: dict[str, Tensor] | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        labels: Tensor | None = None,
+        positions: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        segments: Any = None,
+        **kwargs: Any,
+    ) -> VistuneOutput:
+        """input_ids: int64 (B, T). Pictures come in reading order, or what `see` gave of them as `image_features`.
+        token_types: int (B, T), of families with experts. attention_mask: None, (B, S) of padding, or bool
+        (B, 1, T, S), True where a token may look. labels: int64 (B, T), -100 where not learned. positions: bool (B, T),
+        logits only there. Raises VistuneError with both counts where visual tokens and placeholders do not match."""
+        hidden, context = self.hidden(
+            input_ids,
+            pictures,
+            image_features,
+            token_types,
+            context,
+            inputs_embeds,
+            segments,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
             use_cache=bool(use_cache),
-            **special,
         )
         states = hidden.last_hidden_state
         if positions is not None:

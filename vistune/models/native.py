@@ -1,6 +1,7 @@
-"""Original checkpoints -> transformers' own classes, for the systems that transformers has: every key, renamed.
+"""The systems that transformers has: their original checkpoints in its classes, every key renamed, and what those
+classes share.
 
-LLaVA 1.5, LLaVA-NeXT, ViP-LLaVA (`llava_keys`) and InternVL (`internvl_keys`). transformers' copies have a vocabulary
+LLaVA, LLaVA-NeXT, ViP-LLaVA (`llava_keys`) and InternVL (`internvl_keys`). transformers' copies have a vocabulary
 row more than the originals, for the image token: `with_rows` adds it. That row joins the softmax; to compare losses
 with the original, cut the logits to its vocabulary.
 """
@@ -8,13 +9,18 @@ with the original, cut the logits to its vocabulary.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AutoConfig, CLIPVisionModel, PretrainedConfig
 
 from vistune.models.encoders.intern_vit import intern_vit_keys
-from vistune.models.keymap import State, gather, rename
+from vistune.models.keymap import State, gather, load, rename
+
+if TYPE_CHECKING:
+    from vistune.models.families.base import Picture
 
 LLAMA = [
     (r"model\.(?:language_model\.)?((?:embed_tokens|layers|norm)\..+)", r"model.language_model.\1"),
@@ -23,15 +29,15 @@ LLAMA = [
 
 
 def llava_keys(original: Mapping[str, Tensor]) -> State:
-    """LLaVA with the projector mlp2x_gelu, LLaVA-NeXT and ViP-LLaVA -> LlavaForConditionalGeneration and its kin.
-    A checkpoint of LLaVA 1.x may lack the tower, which was never trained: then load stock CLIP. That of NeXT was."""
+    """LLaVA, LLaVA-NeXT and ViP-LLaVA -> LlavaForConditionalGeneration and its kin. There a linear projector is the
+    first of two layers. A checkpoint of LLaVA 1.x may lack the tower, which was never trained; that of NeXT was."""
     projector = "model.multi_modal_projector."
     return rename(
         original,
         [
             (r".+\.rotary_emb\.inv_freq|.+\.embeddings\.position_ids", None),  # constants, which old versions saved
             (r"model\.vision_tower\.vision_tower\.(?:vision_model\.)?(.+)", r"model.vision_tower.\1"),
-            (r"model\.mm_projector\.(?:final_linear\.)?0\.(.+)", projector + r"linear_1.\1"),
+            (r"model\.mm_projector\.(?:(?:final_linear\.)?0\.)?(weight|bias)", projector + r"linear_1.\1"),
             (r"model\.mm_projector\.(?:final_linear\.)?2\.(.+)", projector + r"linear_2.\1"),
             (r"model\.mm_projector\.clip_layernorm\.(.+)", projector + r"projector_layernorm.\1"),
             (r"model\.image_newline", "model.image_newline"),
@@ -95,3 +101,33 @@ def with_rows(state: Mapping[str, Tensor], rows: int) -> State:
             mean = tensor.mean(0, keepdim=True)
             grown[key] = torch.cat([tensor, mean.expand(rows - len(tensor), -1)])
     return grown
+
+
+def sub_configs(vision: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a whole from those of its encoder and language model, each with its `model_type`."""
+    inner = {
+        name: AutoConfig.for_model(**values) for name, values in (("vision_config", vision), ("text_config", text))
+    }
+    return {**inner, "tie_word_embeddings": inner["text_config"].tie_word_embeddings}
+
+
+def originals(state: State, config: PretrainedConfig) -> State:
+    """`llava_keys` with rows for all of the vocabulary."""
+    return with_rows(llava_keys(state), config.text_config.vocab_size)
+
+
+def draw_projector(model: Any, reader: Any = None, seed: int = 0) -> None:
+    """A fresh projector as the authors draw it, which is torch's own way; transformers draws smaller weights."""
+    for layer in model.model.multi_modal_projector.modules():
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+
+
+def load_clip_tower(tower: CLIPVisionModel, folder: str) -> None:
+    """CLIP's published weights, all of them."""
+    load(tower, CLIPVisionModel.from_pretrained(folder, dtype=torch.float32).state_dict(), "the CLIP tower")
+
+
+def square_pixels(settings: Any, pictures: Sequence[Picture]) -> dict[str, Tensor]:
+    """pixel_values (I, 3, height, width) of pictures with one view each."""
+    return {"pixel_values": torch.stack([picture.views[0] for picture in pictures])}

@@ -59,6 +59,20 @@ class VisualPrompt:
     anchor: int = 336
 
 
+@dataclass(frozen=True)
+class Overlay:
+    """All that is drawn over one picture, in this order."""
+
+    prompts: Sequence[VisualPrompt]
+    seed: int = 0
+
+    def on(self, picture: Image) -> Image:
+        draws = Draws(self.seed)
+        for prompt in self.prompts:
+            picture = draw_prompt(picture, prompt, draws)
+        return picture
+
+
 class Brush(NamedTuple):
     """What a shape is drawn with. `polygon` is one of the region's, drawn at random."""
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 def resized(table: Tensor, rows: int, columns: int, antialias: bool = False) -> Tensor:
     """A table (P, D) over a square grid, bicubically resized to (rows * columns, D) in float32 and returned in its own
-    dtype; unchanged where the grid is the same. `antialias` matters only when shrinking."""
+    dtype; unchanged where the grid is the same. `antialias` is another kernel (a = -0.5, not -0.75), so it matters when
+    enlarging too."""
     side = isqrt(len(table))
     if (rows, columns) == (side, side):
         return table

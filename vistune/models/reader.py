@@ -7,12 +7,14 @@ of its pictures, and equals the length the model will see.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vistune.boxcodec import CODECS
 from vistune.errors import VistuneError
-from vistune.models.families.base import Composed, Family, Native, Picture, Preset
+from vistune.models.families.base import Composed, Family, Native, Picture, Preset, Stage, at_stage
 from vistune.models.labels import IGNORE, Encoded, encode, fit, learned
 from vistune.models.layout import placeholders
 from vistune.models.templates import Template
@@ -23,6 +25,8 @@ from vistune.records import Message
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
+
+    from vistune.models.overlay import Overlay
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,17 @@ class Reader:
         self.template: Template = TEMPLATES[preset.template]
         self.placeholder: int = tokenizer.convert_tokens_to_ids(preset.placeholder)
         self.policy: Policy = family.policy(preset.settings)
-        self.plan = lru_cache(maxsize=4096)(self.policy.plan)
+        self.plan = lru_cache(maxsize=4096)(self._plan)
+        self.policy_of = lru_cache(maxsize=64)(self._policy_of)
+
+    def _policy_of(self, pictures: int) -> Policy:
+        settings = self.preset.settings
+        return self.family.policy(self.family.several(settings, pictures) if self.family.several else settings)
+
+    def _plan(self, width: int, height: int, pictures: int = 1) -> ViewPlan:
+        """pictures: how many the conversation shows, where that changes their views."""
+        policy = self.policy_of(pictures) if pictures > 1 and self.family.several else self.policy
+        return policy.plan(width, height)
 
     @cached_property
     def begin(self) -> tuple[int, ...]:
@@ -59,7 +73,15 @@ class Reader:
     @cached_property
     def stop(self) -> str:
         """The text that ends an answer."""
-        return self.preset.stop or self.template.assistant.end.strip() or self.template.finish
+        end = self.template.assistant.end
+        return self.preset.stop or end.strip() or end or self.template.finish
+
+    @cached_property
+    def spoken(self) -> tuple[str, ...]:
+        """Control tokens that words may spell: those with which the family writes boxes."""
+        codec = CODECS.get(self.family.codec)
+        written = f"{codec.shape}{''.join(codec.ref)}" if codec else ""
+        return tuple(token for token in self.tokenizer.get_added_vocab() if token in written)
 
     @cached_property
     def pad_id(self) -> int:
@@ -85,18 +107,33 @@ class Reader:
         are not shown, and for a conversation longer than the preset's limit."""
         turns = list(messages)
         system = turns.pop(0).text if turns and turns[0].role == "system" and self.template.order != "free" else None
-        shown = tuple(image for turn in turns for image in turn.images)
-        if sorted(shown) != list(range(len(sizes))):
-            where = f" (sample {sample})" if sample else ""
-            raise VistuneError(f"the messages show {len(shown)} images, {len(sizes)} are given{where}.")
-        plans = tuple(self.plan(*sizes[image]) for image in shown)
+        shown = self.shown(turns, sizes, sample)
+        together = len(shown) if self.family.several else 1
+        plans = tuple(self.plan(*sizes[image], together) for image in shown)
         pictures = [self.picture(plan) for plan in plans]
         rendering = self.template.render(turns, system=system, prompt=prompt, sample=sample)
-        spans = learned(rendering, self.template.policy)
+        policy = self.template.policy  # generation starts before a lead, so one that is a token of its own is learned
+        spans = learned(rendering, replace(policy, answers=policy.answers | {"lead"}))
         if self.template.place == "outside":
-            encoded = _behind(self.begin, pictures, encode(self.tokenizer, rendering, spans, sample=sample))
+            encoded = _behind(
+                self.begin, pictures, encode(self.tokenizer, rendering, spans, sample=sample, spoken=self.spoken)
+            )
         else:
-            encoded = encode(self.tokenizer, rendering, spans, pictures, self.begin, sample=sample)
+            encoded = encode(self.tokenizer, rendering, spans, pictures, self.begin, sample=sample, spoken=self.spoken)
+        return self.finished(encoded, shown, plans, prompt=prompt, sample=sample)
+
+    def shown(self, messages: Sequence[Message], sizes: Sequence[Size], sample: str) -> tuple[int, ...]:
+        """The pictures in reading order. Raises VistuneError where others are given than the messages show."""
+        found = tuple(image for turn in messages for image in turn.images)
+        if sorted(found) != list(range(len(sizes))):
+            where = f" (sample {sample})" if sample else ""
+            raise VistuneError(f"the messages show {len(found)} images, {len(sizes)} are given{where}.")
+        return found
+
+    def finished(
+        self, encoded: Encoded, shown: tuple[int, ...], plans: tuple[ViewPlan, ...], *, prompt: bool, sample: str
+    ) -> Reading:
+        """Raises VistuneError for a conversation or a prompt longer than the preset's limit."""
         if not prompt:
             encoded = fit(encoded, self.preset.limit, sample)
         elif len(encoded.ids) > self.preset.limit:
@@ -109,14 +146,26 @@ class Reader:
         """Tokens of the conversation, pictures included."""
         return self.read(messages, sizes, sample=sample).length
 
-    def look(self, reading: Reading, images: Sequence[Image], evidence: Sequence[Any] = ()) -> list[Picture]:
+    def look(
+        self,
+        reading: Reading,
+        images: Sequence[Image],
+        evidence: Sequence[Any] = (),
+        overlays: Sequence[Overlay | None] = (),
+    ) -> list[Picture]:
         """The reading's pictures in reading order. images: the sample's, upright RGB; evidence: of each image, where
-        the family takes any."""
+        the family takes any; overlays: what is drawn over each image first."""
         found = []
         for number, plan in zip(reading.images, reading.plans, strict=True):
-            views = self.family.look(self.preset.settings, plan, images[number].convert("RGB"))
-            found.append(Picture(plan, views, evidence[number] if evidence else None))
+            image, overlay = images[number].convert("RGB"), overlays[number] if overlays else None
+            views = self.family.look(self.preset.settings, plan, overlay.on(image) if overlay else image)
+            aside = evidence[number] if evidence else None
+            found.append(Picture(plan, views, self.family.evidence(self, aside) if self.family.evidence else aside))
         return found
+
+    def at(self, stage: Stage) -> Reader:
+        """Reads as a stage of the preset trains."""
+        return Reader(self.family, at_stage(self.preset, stage), self.tokenizer)
 
     def places(self, reading: Reading) -> Tensor:
         """Positions of tokens, int64 (T,), or (3, T) where they have several."""
@@ -155,12 +204,21 @@ class Reader:
         if isinstance(self.family, Composed) and self.family.types is not None:
             types = [torch.tensor(self.family.types(reading)) for reading in readings]
             inputs["token_types"] = padded(types, -1)
-        flat = [picture for each in pictures for picture in each]
-        if flat and isinstance(self.family, Native):
-            inputs |= self.family.inputs(self.preset.settings, flat)
-        elif flat:
-            inputs["pictures"] = flat
-        return inputs
+        return inputs | self.pictures([picture for each in pictures for picture in each])
+
+    def pictures(self, pictures: Sequence[Picture]) -> dict[str, Any]:
+        """The model's inputs for pictures in reading order; none for none."""
+        if not pictures:
+            return {}
+        if isinstance(self.family, Native):
+            return self.family.inputs(self.preset.settings, pictures)
+        return {"pictures": list(pictures)}
+
+    def save(self, folder: Path | str) -> None:
+        """Writes what the model is read by, for transformers too where it has a processor for the family."""
+        self.tokenizer.save_pretrained(folder)
+        if isinstance(self.family, Native) and self.family.processor is not None:
+            self.family.processor(self.preset, self.tokenizer).save_pretrained(folder)
 
     def answer(self, ids: Sequence[int]) -> str:
         """The words of generated ids, up to what ends an answer."""

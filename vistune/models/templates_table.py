@@ -68,6 +68,14 @@ _GEMMA = Template(
     gap="\n",
 )
 
+_MONKEY = Template(
+    user=Side(),
+    assistant=Side(end="<|endoftext|>", empty="whole"),
+    image="<img>{image}</img>",
+    gap=" ",
+    source="Yuliang-Liu/Monkey finetune_multitask.py",
+)
+
 _INTERNVL = replace(
     _CHATML,
     system=said.SHUSHENG,
@@ -201,13 +209,8 @@ TEMPLATES: dict[str, Template] = {
     ),
     "mgm_mistral": replace(_LLAMA_2, between="<s>", source="dvlab-research/MGM mgm/conversation.py"),
     # Monkey
-    "monkey": Template(
-        user=Side(),
-        assistant=Side(end="<|endoftext|>", empty="whole"),
-        image="<img>{image}</img>",
-        gap=" ",
-        source="Yuliang-Liu/Monkey finetune_multitask.py",
-    ),
+    "monkey": _MONKEY,  # questions hold their own " Answer: "
+    "monkey_vqa": replace(_MONKEY, user=Side(end=" Answer: ")),
     # InternVL
     "internlm2-chat": replace(_INTERNVL, trim=True),
     "Hermes-2": _INTERNVL,
@@ -273,6 +276,12 @@ TEMPLATES: dict[str, Template] = {
         source="OpenBMB/MiniCPM-V finetune/dataset.py conversation_to_ids_qwen2; its template is in the weights",
     ),
     # Qwen-VL
+    "qwen_vl_base": Template(  # questions hold their own ":" or " Answer:"
+        user=Side(),
+        assistant=Side(lead=" ", end="<|endoftext|>", empty="whole"),
+        image="<img>{image}</img>",
+        source="arXiv:2308.12966, appendix B; QwenLM/Qwen-VL eval_mm/evaluate_vqa.py",
+    ),
     "qwen_vl": replace(
         _CHATML_LINES,
         system="You are a helpful assistant.",

@@ -46,14 +46,14 @@ def _after(steps: tuple[Step, ...], views: tuple[View, ...]) -> tuple[View, ...]
     return tuple(view._replace(steps=steps + view.steps) for view in views)
 
 
-def llava_hr(size: int = 1024, fit: Literal["crop", "pad"] = "pad") -> Derived:
-    """LLaVA-HR (multipath_encoder_wapper.py): the square for the ConvNeXt, which strides 32, and a small copy for CLIP,
-    made so that both grids agree from 768 pixels on. Its first stage crops to 384.
+def llava_hr(size: int = 1024, fit: Literal["crop", "pad"] = "pad", least: int = 336) -> Derived:
+    """LLaVA-HR (multipath_encoder_wapper.py): the square for the ConvNeXt, which strides 32, and a small copy for CLIP
+    of at least `least` pixels, made so that both grids agree from 768 pixels on. Its first stage crops to 384.
 
     >>> llava_hr(1024).plan(800, 600).tokens
     1024
     """
-    fast = max(int(size / 32 * 14), 336)
+    fast = max(int(size / 32 * 14), least)
     shrink = Interpolate((fast, fast), "bilinear", align_corners=True)
     views = (square_view("high", size, 32), square_view("low", fast, 14, (fast // 14) ** 2, (shrink,)))
     return Derived(Square(size, fit), views, (1,))

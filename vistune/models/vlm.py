@@ -5,7 +5,8 @@ Everything here is the same for composed and native families.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from vistune.models.families.base import Composed, Family, Native, Preset, read,
 from vistune.models.keymap import load as load_state
 from vistune.models.modeling import VistuneConfig, VistuneForConditionalGeneration
 from vistune.models.originals import read_state
+from vistune.models.overlay import Overlay
 from vistune.models.reader import Reader, prepared
 from vistune.models.tiny import tokenizer_for
 from vistune.models.weights import resolve
@@ -53,13 +55,16 @@ class Vlm:
         prompt: bool = False,
         side: str = "right",
         evidence: Sequence[Sequence[Any]] = (),
+        overlays: Sequence[Sequence[Overlay | None]] = (),
     ) -> dict[str, Any]:
-        """The model's inputs for conversations about PIL images, as `Reader.batch` gives them, on its device."""
+        """The model's inputs for conversations about PIL images, as `Reader.batch` gives them, on its device.
+        overlays: of each conversation, what is drawn over each image."""
         readings, pictures = [], []
         for n, (messages, shown) in enumerate(zip(conversations, images, strict=True)):
             reading = self.reader.read(messages, [image.size for image in shown], prompt=prompt, sample=str(n))
             readings.append(reading)
-            pictures.append(self.reader.look(reading, shown, evidence[n] if evidence else ()))
+            aside, drawn_over = evidence[n] if evidence else (), overlays[n] if overlays else ()
+            pictures.append(self.reader.look(reading, shown, aside, drawn_over))
         batch = self.reader.batch(readings, pictures, side)  # type: ignore[arg-type]
         return {k: v.to(self.model.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
 
@@ -70,9 +75,10 @@ class Vlm:
         images: Sequence[Sequence[Any]],
         max_new_tokens: int = 64,
         evidence: Sequence[Sequence[Any]] = (),
+        overlays: Sequence[Sequence[Overlay | None]] = (),
     ) -> list[str]:
         """The greedy answer to each conversation, which ends with a question. images: PIL, of each conversation."""
-        inputs = self.inputs(conversations, images, prompt=True, side="left", evidence=evidence)
+        inputs = self.inputs(conversations, images, prompt=True, side="left", evidence=evidence, overlays=overlays)
         inputs.pop("labels")
         stop = self.reader.text(self.reader.stop) if self.reader.stop else []
         ends: dict[str, Any] = {"eos_token_id": stop} if len(stop) == 1 else {"eos_token_id": None}
@@ -87,13 +93,14 @@ class Vlm:
         self.model.train(was)
         return [self.reader.answer(row) for row in found[:, length:].tolist()]
 
-    def save(self, folder: Path | str) -> None:
-        """Safetensors, configuration and tokenizer. Native families load with transformers' AutoModel classes."""
+    def save(self, folder: Path | str, state: dict[str, torch.Tensor] | None = None) -> None:
+        """Safetensors, configuration and tokenizer. Native families load with transformers' AutoModel classes.
+        state: the weights, where they are not the model's own (gathered from several processes)."""
         note = {"family": self.family.name, "preset": written(self.preset)}
         if isinstance(self.family, Native):
             self.model.config.vistune = note
-        self.model.save_pretrained(folder)
-        self.reader.tokenizer.save_pretrained(folder)
+        self.model.save_pretrained(folder, state_dict=state)
+        self.reader.save(folder)
 
 
 def build(
@@ -106,56 +113,85 @@ def build(
     home: Path = Path(".vistune"),
     dtype: torch.dtype = torch.float32,
     tokenizer: Any = None,
+    text: Mapping[str, Any] | None = None,
 ) -> Vlm:
     """A model of a preset. language, vision: published weights of its parts, as a folder or a hub id; without them the
-    preset's numbers and weights drawn from `seed`."""
+    preset's numbers, but for what `text` says of the language model's configuration, and weights drawn from `seed`."""
+    kind = known_family(family)
+    if kind.name == "auto":
+        from vistune.models.families import auto
+
+        found, processed = auto.build(resolve(preset, home), seed, dtype)
+        return Vlm(found.eval(), processed)
+    values = kind.preset(preset)
+    tokenizer, text = _language(values, language, home, tokenizer, text)
+    torch.manual_seed(seed)
+    model = drawn(kind, values, tokenizer, text)
+    if language:
+        _load_language(kind, model, resolve(language, home))
+    if vision:
+        if kind.load_vision is None:
+            raise VistuneError(f"the family {family} does not load a vision encoder by itself; load the whole model.")
+        tower = model.vision_tower if isinstance(kind, Composed) else model.model.vision_tower
+        kind.load_vision(tower, resolve(vision, home))
+    reader = Reader(kind, values, tokenizer)
+    if kind.settle is not None:
+        kind.settle(model, reader, seed)
+    return Vlm(model.to(dtype).eval(), reader)
+
+
+def empty(family: str, preset: str = "tiny", *, language: str = "", home: Path = Path(".vistune")) -> Vlm:
+    """The same without weights, on the meta device: what it reads, what shapes it has."""
     kind = known_family(family)
     values = kind.preset(preset)
+    tokenizer, text = _language(values, language, home)
+    with torch.device("meta"):
+        model = drawn(kind, values, tokenizer, text)
+    return Vlm(model.eval(), Reader(kind, values, tokenizer))
+
+
+def _language(
+    values: Preset, language: str, home: Path, tokenizer: Any = None, text: Mapping[str, Any] | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Tokenizer and configuration of the language model: of published weights, or of the preset."""
     if language:
         folder = resolve(language, home)
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(folder)
         text = AutoConfig.from_pretrained(folder).to_dict()
     else:
         tokenizer = tokenizer or tokenizer_for(values)
-        text = dict(values.text)
-    tokenizer = prepared(tokenizer, values)
+        text = {**values.text, **(text or {})}
+    return prepared(tokenizer, values), dict(text)
+
+
+def drawn(kind: Family, values: Preset, tokenizer: Any, text: Mapping[str, Any]) -> Any:
+    """The model of a preset with random weights. tokenizer: `prepared`; text: configuration of the language model."""
     placeholder = tokenizer.convert_tokens_to_ids(values.placeholder)
     rows = len(tokenizer) - 1 if isinstance(kind, Composed) else len(tokenizer)  # ours needs no row for the placeholder
-    text["vocab_size"] = max(text.get("vocab_size", 0), rows)
-    torch.manual_seed(seed)
-    model: Any
+    text = {**text, "vocab_size": max(text.get("vocab_size", 0), rows)}
     if isinstance(kind, Composed):
         text_config = AutoConfig.for_model(text.pop("model_type"), **text)
-        config = VistuneConfig(kind.name, written(values), text_config, placeholder)
-        model = VistuneForConditionalGeneration(config)
-    elif isinstance(kind, Native):
+        return VistuneForConditionalGeneration(VistuneConfig(kind.name, written(values), text_config, placeholder))
+    if isinstance(kind, Native):
         made, config = kind.model(values.settings, text, placeholder)
-        model = made(config)
-    else:
-        raise VistuneError(f"the family {family} is neither composed nor native.")
-    if language:
-        _load_language(kind, model, resolve(language, home))
-    if vision:
-        if not isinstance(kind, Composed) or kind.load_vision is None:
-            raise VistuneError(f"the family {family} does not load a vision encoder by itself; load the whole model.")
-        kind.load_vision(model.vision_tower, resolve(vision, home))
-    reader = Reader(kind, values, tokenizer)
-    if isinstance(kind, Composed) and kind.settle is not None:
-        kind.settle(model, reader, seed)
-    return Vlm(model.to(dtype).eval(), reader)
+        model: Any = made(config)
+        return model
+    raise VistuneError(f"the family {kind.name} is neither composed nor native.")
 
 
 def load(folder: Path | str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Vlm:
-    """The model that `Vlm.save` wrote. Raises VistuneError for a folder without one."""
+    """The model that `Vlm.save` wrote, or any vision-language model of transformers. Raises VistuneError for a folder
+    without one."""
     if not (Path(folder) / "config.json").is_file():
         raise VistuneError(f"{folder} holds no model (no config.json). Run `vistune tune`, or check the path.")
     config = AutoConfig.from_pretrained(folder)
     note = {"family": config.family, "preset": config.preset} if config.model_type == "vistune" else None
     note = note or getattr(config, "vistune", None)
     if note is None:
-        raise VistuneError(
-            f"the model in {folder} ({config.model_type}) was not saved by vistune; use the family auto."
-        )
+        from vistune.models.families import auto
+
+        found, reader = auto.load(str(folder), dtype)
+        return Vlm(found.to(device).eval(), reader)
     kind = known_family(note["family"])
     preset = read(next(iter(kind.presets.values())), note["preset"])
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -168,16 +204,35 @@ def load(folder: Path | str, dtype: torch.dtype = torch.float32, device: str = "
 
 
 def load_original(
-    folder: Path | str, family: str, preset: str, *, allow_bin: bool = False, tokenizer: Any = None
+    folder: Path | str,
+    family: str,
+    preset: str,
+    *,
+    parts: Sequence[Path | str] = (),
+    allow_bin: bool = False,
+    tokenizer: Any = None,
+    vision: str = "",
 ) -> Vlm:
     """A checkpoint as its authors published it: safetensors, or with `allow_bin` PyTorch's files (read without running
-    any code in them). Raises VistuneError with every missing, unexpected or misshapen key."""
+    any code in them). parts: more folders or files, where the authors published only what they trained (MiniGPT-4).
+    vision: published weights of the encoder, for checkpoints that leave it out because it was never trained. Raises
+    VistuneError with every missing, unexpected or misshapen key."""
     kind = known_family(family)
     if kind.original is None:
         raise VistuneError(f"the family {family} does not load its authors' checkpoints.")
-    tokenizer = tokenizer or AutoTokenizer.from_pretrained(folder)
-    vlm = build(family, preset, tokenizer=tokenizer)
-    state = kind.original(read_state(Path(folder), allow_bin), vlm.model.config)
+    tokenizer = tokenizer or (kind.tokenizer or AutoTokenizer.from_pretrained)(Path(folder))
+    said = Path(folder) / "config.json"
+    text = kind.text_config(json.loads(said.read_text(encoding="utf-8"))) if kind.text_config and said.is_file() else {}
+    vlm = build(family, preset, tokenizer=tokenizer, text=text, vision=vision)
+    state: dict[str, torch.Tensor] = {}
+    for source in (folder, *parts):
+        part = read_state(Path(source), allow_bin, kind.shards)
+        if again := sorted(state.keys() & part.keys()):
+            raise VistuneError(f"{source} holds {len(again)} tensors that an earlier part holds too: {again[0]}.")
+        state |= part
+    state = kind.original(state, vlm.model.config)
+    if vision:
+        state = {k: v for k, v in vlm.model.state_dict().items() if kind.role(k) == "vision"} | state
     load_state(vlm.model, state, f"{kind.title} ({preset})")
     return vlm
 
@@ -192,7 +247,8 @@ def _load_language(family: Family, model: Any, folder: str) -> None:
             f"model.language_{key}" if key.startswith("model.") else key: v for key, v in published.state_dict().items()
         }
         state = with_rows(plain, len(model.get_input_embeddings().weight))
-        model.load_state_dict(state, strict=False)
+        others = {k: v for k, v in model.state_dict().items() if family.role(k) not in ("language", "head")}
+        load_state(model, others | state, f"{family.title}'s language model")
         return
     target = model.language_model
     state = with_rows(published.state_dict(), len(model.get_input_embeddings().weight))

@@ -17,10 +17,12 @@ from transformers import CLIPVisionModel
 
 from vistune.errors import VistuneError
 from vistune.models.encoders.features import Selection, run_blocks
-from vistune.models.keymap import State, rename
+from vistune.models.keymap import State, load, rename, split_rows
 from vistune.models.position_tables import resized
 
 Positions = Literal["fixed", "bicubic", "antialiased"]
+
+POSITIONS = "model.embeddings.position_embedding.weight"
 
 
 class ClipTower(nn.Module):
@@ -87,3 +89,71 @@ def clip_keys(original: Mapping[str, Tensor], tower: ClipTower) -> State:
     level = r"(?:vision_model\.)?"  # gone since transformers 5
     table = [*((level + pattern, None) for pattern in left_out), (level + r"(.+)", r"model.\1")]
     return rename(original, table, "the CLIP tower")
+
+
+def load_clip(tower: ClipTower, folder: str) -> None:
+    """A published CLIP (a folder or a hub id), as transformers has it, into `tower`. A tower that takes any resolution
+    gets the table of positions resized to its own."""
+    published = CLIPVisionModel.from_pretrained(folder, dtype=torch.float32)
+    state = clip_keys(published.state_dict(), tower)
+    if tower.positions != "fixed":
+        side = tower.model.config.image_size // tower.model.config.patch_size
+        cls, table = state[POSITIONS].split([1, len(state[POSITIONS]) - 1])
+        state[POSITIONS] = torch.cat([cls, resized(table, side, side, tower.positions == "antialiased")])
+    load(tower, state, f"the CLIP of {folder}")
+
+
+def open_clip_keys(original: Mapping[str, Tensor]) -> State:
+    """OpenAI's and open_clip's names of a whole CLIP -> `ClipTower` with all blocks and the last LayerNorm. What text
+    passes through is left out, and the projection into the space that text shares."""
+    block, ours = r"visual\.transformer\.resblocks\.(\d+)\.", r"model.encoder.layers.\1."
+    state = rename(
+        original,
+        [
+            (r"visual\.proj|(?!visual\.).+", None),
+            (r"visual\.conv1\.weight", "model.embeddings.patch_embedding.weight"),
+            (r"visual\.class_embedding", "model.embeddings.class_embedding"),
+            (r"visual\.positional_embedding", "model.embeddings.position_embedding.weight"),
+            (r"visual\.ln_pre\.(.+)", r"model.pre_layrnorm.\1"),
+            (r"visual\.ln_post\.(.+)", r"model.post_layernorm.\1"),
+            (block + r"ln_([12])\.(.+)", ours + r"layer_norm\2.\3"),
+            (block + r"attn\.in_proj_(weight|bias)", ours + r"self_attn.qkv.\2"),
+            (block + r"attn\.out_proj\.(.+)", ours + r"self_attn.out_proj.\2"),
+            (block + r"mlp\.c_fc\.(.+)", ours + r"mlp.fc1.\2"),
+            (block + r"mlp\.c_proj\.(.+)", ours + r"mlp.fc2.\2"),
+        ],
+        "the CLIP tower",
+    )
+    for key in [k for k in state if ".qkv." in k]:
+        split_rows(state, key, [key.replace(".qkv.", f".{name}_proj.") for name in "qkv"])
+    return state
+
+
+def owl_clip_keys(original: Mapping[str, Tensor], heads: int) -> State:
+    """mPLUG-Owl's names below its `vision_model` -> `ClipTower` with all blocks and the last LayerNorm. Rows of
+    `query_key_value` come by head: its queries, keys and values."""
+    block, ours = r"encoder\.layers\.(\d+)\.", r"model.encoder.layers.\1."
+    state = rename(
+        original,
+        [
+            (r"embeddings\.cls_token", "model.embeddings.class_embedding"),
+            (r"embeddings\.position_embedding", "model.embeddings.position_embedding.weight"),
+            (r"embeddings\.patch_embed\.weight", "model.embeddings.patch_embedding.weight"),
+            (r"embeddings\.pre_layernorm\.(.+)", r"model.pre_layrnorm.\1"),
+            (r"post_layernorm\.(.+)", r"model.post_layernorm.\1"),
+            (block + r"input_layernorm\.(.+)", ours + r"layer_norm1.\2"),
+            (block + r"post_attention_layernorm\.(.+)", ours + r"layer_norm2.\2"),
+            (block + r"self_attn\.query_key_value\.(.+)", ours + r"self_attn.qkv.\2"),
+            (block + r"self_attn\.dense\.(.+)", ours + r"self_attn.out_proj.\2"),
+            (block + r"mlp\.(fc[12]\..+)", ours + r"mlp.\2"),
+        ],
+        "mPLUG-Owl's tower",
+    )
+    for name, level in (("class_embedding", (0, 0)), ("position_embedding.weight", 0)):
+        if (key := f"model.embeddings.{name}") in state:
+            state[key] = state[key][level]
+    for key in [k for k in state if ".qkv." in k]:
+        rows = state.pop(key).unflatten(0, (heads, 3, -1))
+        for n, name in enumerate("qkv"):
+            state[key.replace(".qkv.", f".{name}_proj.")] = rows[:, n].flatten(0, 1)
+    return state

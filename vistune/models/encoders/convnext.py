@@ -9,13 +9,15 @@ Sources: LLaVA-HR, multimodal_encoder/convnext.py; Mini-Gemini, multimodal_encod
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ConvNextConfig, ConvNextModel
 
-from vistune.models.keymap import State, rename
+from vistune.models.keymap import State, load, rename
+from vistune.models.originals import read_state
 
 
 class ConvNextTower(nn.Module):
@@ -64,3 +66,14 @@ def convnext_keys(original: Mapping[str, Tensor]) -> State:
         ],
         "the ConvNeXt trunk",
     )
+
+
+def load_open_clip(tower: ConvNextTower, folder: str) -> None:
+    """The trunk of a CLIP as open_clip publishes it (a folder or a hub id with safetensors) into `tower`."""
+    if not Path(folder).is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = snapshot_download(folder, allow_patterns=["*.safetensors"])
+    prefix = "visual.trunk."
+    trunk = {k.removeprefix(prefix): v for k, v in read_state(Path(folder)).items() if k.startswith(prefix)}
+    load(tower, convnext_keys(trunk), f"the ConvNeXt of {folder}")

@@ -6,7 +6,7 @@ negative ones count from the last block, whether or not the tower keeps blocks t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,3 +55,14 @@ def run_blocks(
             found[n] = hidden
     chosen = [found[n] if norm is None else norm(found[n]) for n in states]
     return chosen[0] if len(chosen) == 1 else torch.cat(chosen, dim=-1)
+
+
+def by_shape(views: Sequence[Tensor], encode: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """`encode` of each view, in order, where views differ in shape: those of one shape go through it as one batch."""
+    alike: dict[torch.Size, list[int]] = {}
+    for n, view in enumerate(views):
+        alike.setdefault(view.shape, []).append(n)
+    found: dict[int, Tensor] = {}
+    for members in alike.values():
+        found |= zip(members, encode(torch.stack([views[n] for n in members])), strict=True)
+    return [found[n] for n in range(len(views))]

@@ -15,10 +15,11 @@ from math import sqrt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import CLIPVisionModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vistune.errors import VistuneError
-from vistune.models.keymap import State, rename
+from vistune.models.keymap import State, load, rename
 from vistune.models.position_tables import resized
 
 
@@ -145,4 +146,38 @@ def openclip_keys(original: Mapping[str, Tensor]) -> State:
     for key, tensors in stacks.items():
         stack = torch.stack([tensors[n] for n in sorted(tensors)])
         state[key] = stack.squeeze(1) if key.endswith(".scale") else stack
+    return state
+
+
+def load_openclip(tower: OpenClipTower, folder: str) -> None:
+    """A published CLIP (a folder or a hub id), as transformers has it, into `tower`: without its CLS token, that
+    token's position, and the last LayerNorm."""
+    published = CLIPVisionModel.from_pretrained(folder, dtype=torch.float32)
+    load(tower, clip_keys(published.state_dict(), tower.config.heads), f"the OpenCLIP of {folder}")
+
+
+def clip_keys(original: Mapping[str, Tensor], heads: int) -> State:
+    """Keys of CLIPVisionModel -> ours."""
+    block, ours = r"(?:vision_model\.)?encoder\.layers\.(\d+)\.", r"blocks.\1."
+    state = rename(
+        original,
+        [
+            (r".*embeddings\.(?:class_embedding|position_ids)", None),
+            (r".*post_layernorm\..+", None),
+            (r".*embeddings\.patch_embedding\.weight", "patches.weight"),
+            (r".*embeddings\.position_embedding\.weight", "positions"),
+            (r".*pre_layrnorm\.(.+)", r"norm.\1"),
+            (block + r"layer_norm([12])\.(.+)", ours + r"norm\2.\3"),
+            (block + r"self_attn\.([qkv])_proj\.(.+)", ours + r"\2.\3"),
+            (block + r"self_attn\.out_proj\.(.+)", ours + r"out.\2"),
+            (block + r"mlp\.fc1\.(.+)", ours + r"up.\2"),
+            (block + r"mlp\.fc2\.(.+)", ours + r"down.\2"),
+        ],
+        "CLIP's tower",
+    )
+    if "positions" in state:
+        state["positions"] = state["positions"][1:]
+    for key in [k for k in state if re.fullmatch(r"blocks\.\d+\.q\.(weight|bias)", k)]:
+        parts = [state.pop(key.replace(".q.", f".{part}.")).unflatten(0, (heads, -1)) for part in "qkv"]
+        state[key.replace(".q.", ".qkv.")] = torch.cat(parts, dim=1).flatten(0, 1)
     return state

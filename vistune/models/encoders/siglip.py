@@ -3,7 +3,7 @@
 | system | positions | blocks | input |
 |---|---|---|---|
 | DeepSeek-VL | the table as it is | all | square views |
-| MiniCPM-V 2.0 | the table resized to the view's grid | all but the last | one view size a call |
+| MiniCPM-V 2.0 | the table resized as timm does it, antialiased | all but the last | one view size a call |
 | MiniCPM-V 2.6 | an entry for each row and column (`buckets`) | all but the last | strips of patches |
 | MiniCPM-V 2.5 | the same, with all patches taken for one row | all but the last | strips of patches |
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from math import isqrt
 from typing import Literal
 
 import torch
@@ -22,11 +23,11 @@ from transformers import SiglipVisionModel
 
 from vistune.errors import VistuneError
 from vistune.models.encoders.features import Selection, run_blocks
-from vistune.models.keymap import State, rename, split_rows
+from vistune.models.keymap import State, load, rename, split_rows
 from vistune.models.position_tables import resized
 
 Size = tuple[int, int]  # rows, columns of a view's patches
-Positions = Literal["fixed", "bicubic", "bucket", "bucket-row"]
+Positions = Literal["fixed", "antialiased", "bucket", "bucket-row"]
 
 
 class SiglipTower(nn.Module):
@@ -71,7 +72,7 @@ class SiglipTower(nn.Module):
         elif self.positions == "fixed" and rows * columns != len(table):
             raise VistuneError(f"the encoder has positions for {len(table)} patches; got {rows}x{columns}.")
         else:
-            hidden = hidden + resized(table, rows, columns)
+            hidden = hidden + resized(table, rows, columns, antialias=True)
         blocks = [partial(layer, attention_mask=mask) for layer in self.model.encoder.layers]
         features = run_blocks(hidden, blocks, self.states, self.model.post_layernorm if self.selection.norm else None)
         return features if filled is None else features * filled[..., None]
@@ -114,6 +115,17 @@ def siglip_keys(original: Mapping[str, Tensor], tower: SiglipTower) -> State:
     level = r"(?:vision_model\.)?"  # gone since transformers 5
     table = [*((level + pattern, None) for pattern in left_out), (level + r"(.+)", r"model.\1")]
     return rename(original, table, "the SigLIP tower")
+
+
+def load_siglip(tower: SiglipTower, folder: str) -> None:
+    """A published SigLIP (a folder or a hub id), as transformers has it, into `tower`; its positions resized where the
+    tower has more of them."""
+    published = SiglipVisionModel.from_pretrained(folder, dtype=torch.float32)
+    state = siglip_keys(published.state_dict(), tower)
+    key = "model.embeddings.position_embedding.weight"
+    side = isqrt(tower.model.embeddings.position_embedding.num_embeddings)
+    state[key] = resized(state[key], side, side, antialias=True)
+    load(tower, state, f"the SigLIP of {folder}")
 
 
 def timm_siglip_keys(original: Mapping[str, Tensor]) -> State:

@@ -7,14 +7,18 @@ treats both alike: `reader` turns conversations and pictures into their inputs, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vistune.errors import VistuneError
 from vistune.models.views import Policy, ViewPlan
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL.Image import Image
     from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedModel
@@ -39,7 +43,7 @@ class Stage:
     """A published training stage. None or an empty text: not published."""
 
     name: str  # align, multitask, instruct, ...
-    rates: Mapping[str, float]  # role -> peak learning rate; roles that are not named are frozen
+    rates: Mapping[str, float | None]  # role -> peak learning rate, None: trained; roles that are not named are frozen
     data: str
     samples: int | None = None
     batch: int | None = None  # samples a step over all devices
@@ -89,11 +93,21 @@ class Family:
     presets: Mapping[str, Preset]
     policy: Callable[[Any], Policy]  # settings -> view planner
     look: Callable[[Any, ViewPlan, Image], tuple[Tensor, ...]]  # settings, plan, RGB picture -> its views
-    roles: Mapping[str, tuple[str, ...]]  # role -> prefixes of its parameters; the longest prefix that fits decides
+    roles: Mapping[str, tuple[str, ...]]
+    """role -> prefixes of its parameters' names, in which `*` is any one part; the longest that fits decides"""
     picture: Callable[[Reader, ViewPlan], list[int]] | None = None  # token ids of a picture; None: the plan's layout
     places: Callable[[Reading, int], Sequence[Any]] | None = None  # positions of tokens; None: counted from 0
     packs: bool = True  # samples can share a sequence
+    evidence: Callable[[Reader, Any], Any] | None = None  # what other models saw in a picture, or None -> as it enters
     original: Callable[[State, PretrainedConfig], State] | None = None  # keys of the authors' checkpoint -> the model's
+    several: Callable[[Any, int], Any] | None = None  # settings -> those where a conversation shows several pictures
+    load_vision: Callable[[Any, str], None] | None = None  # published weights of the encoder, a folder -> the tower
+    settle: Callable[[Any, Reader, int], None] | None = None  # model, reader, seed: when all parts have their weights
+    text_config: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """of the authors' config.json: what it says of the language model's configuration beyond the preset"""
+    tokenizer: Callable[[Path], Any] | None = None  # from the authors' folder, where transformers cannot read it
+    shards: Callable[[str], int | None] | None = None
+    """key of the authors' checkpoint -> the axis along which its files split the tensor; None: each has all of it"""
 
     def preset(self, name: str) -> Preset:
         """Raises VistuneError for an unknown name."""
@@ -107,7 +121,7 @@ class Family:
             (len(prefix), role)
             for role, prefixes in self.roles.items()
             for prefix in prefixes
-            if parameter.startswith(prefix)
+            if _prefix(prefix).match(parameter)
         ]
         if not owned:
             raise VistuneError(
@@ -127,8 +141,6 @@ class Composed(Family):
     experts: Callable[[Any, PretrainedConfig], ExpertConfig | None] | None = None
     """what visual tokens have for themselves inside the language model"""
     types: Callable[[Reading], Sequence[int]] | None = None  # TEXT or VISUAL of each token; needed with `experts`
-    load_vision: Callable[[Any, str], None] | None = None  # published weights of the encoder, a folder -> the tower
-    settle: Callable[[Any, Reader, int], None] | None = None  # model, reader, seed: when all parts have their weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +148,8 @@ class Native(Family):
     model: Callable[[Any, Mapping[str, Any], int], tuple[type[PreTrainedModel], PretrainedConfig]]
     """settings, text configuration, id of the placeholder -> the class and its configuration"""
     inputs: Callable[[Any, Sequence[Picture]], dict[str, Tensor]]  # the class's own inputs for the pictures of a batch
+    processor: Callable[[Preset, Any], Any] | None = None
+    """transformers' own processor around a tokenizer; saved beside the model for what serves it"""
 
 
 ROLES: dict[str, tuple[str, ...]] = {
@@ -153,6 +167,15 @@ NATIVE_ROLES: dict[str, tuple[str, ...]] = {
     "head": ("model.language_model.embed_tokens.", "lm_head."),
 }
 """Of most vision-language models of transformers."""
+
+
+@cache
+def _prefix(prefix: str) -> re.Pattern[str]:
+    """
+    >>> bool(_prefix("layers.*.cross.").match("layers.11.cross.query.weight"))
+    True
+    """
+    return re.compile(re.escape(prefix).replace(r"\*", "[^.]+"))
 
 
 def at_stage(preset: Preset, stage: Stage) -> Preset:

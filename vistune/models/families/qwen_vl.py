@@ -1,28 +1,45 @@
-"""Qwen-VL (v1): OpenCLIP ViT-bigG at 448 pixels, 256 queries, Qwen-7B.
+"""Qwen-VL (v1): OpenCLIP ViT-bigG at 448 pixels, 256 queries, Qwen-7B; the chat model and the one it was made of.
 
-Differences from the authors' code, which `parity=True` of the blocks restores: none in the forward pass.
-Source: arXiv:2308.12966; github.com/QwenLM/Qwen-VL and its remote code (visual.py, modeling_qwen.py).
+In the authors' tokenizer an image's 256 tokens spell the bytes of its path, padded with `<imgpad>`, and their model
+reads the file; here all of them are placeholders. Text-only batches need no blank picture. The training code is public
+for the last stage only; like it, the chat template learns the control tokens of every turn, not just the answers.
+
+Differences from the authors' code: none in the forward pass within the 2048 tokens of training, up to which their
+attention scales nothing and keeps the base of its rotary positions. The table of positions in the resampler is a weight
+that is never trained, as published.
+
+The tokenizer comes as a file of ranks (`qwen.tiktoken`) and code; `tokenizer` reads the file. So does Qwen-7B alone,
+whose weights transformers has no class for: begin at those of the whole model.
+Source: arXiv:2308.12966; github.com/QwenLM/Qwen-VL and its remote code (visual.py, modeling_qwen.py). The figures of
+the stages come from the paper's table 8 by way of notes on it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vistune.models.connectors.resampler import Resampler, ResamplerConfig, resampler_keys
-from vistune.models.encoders.openclip import OpenClipConfig, OpenClipTower, openclip_keys
+from vistune.models.encoders.openclip import OpenClipConfig, OpenClipTower, load_openclip, openclip_keys
 from vistune.models.families.base import ROLES, Composed, Picture, Preset, Stage
 from vistune.models.keymap import State, gather, rename, split_rows
 from vistune.models.pixels import CLIP, pixels
+from vistune.models.ranks import ranked_tokenizer
 from vistune.models.tiny import tiny_text
 from vistune.models.views import Square
 
 RESAMPLER = ("attn_pool.", "ln_post.", "proj")
+
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Where the tokenizer parts a text first (tokenization_qwen.py)."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,14 @@ def original(state: State, config: Any) -> State:
     }
 
 
+def tokenizer(folder: Path) -> Any:
+    """Of the published files. What the control tokens are stands in the authors' code, not in a file."""
+    spare = [f"<|extra_{n}|>" for n in range(205)]
+    boxes = ["<ref>", "</ref>", "<box>", "</box>", "<quad>", "</quad>"]
+    controls = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *spare, *boxes, "<img>", "</img>", "<imgpad>"]
+    return ranked_tokenizer(folder / "qwen.tiktoken", WORDS, controls)
+
+
 QWEN_7B = {
     "model_type": "qwen2",
     "vocab_size": 151936,
@@ -120,14 +145,62 @@ STAGES = (
     Stage(
         name="align",
         rates={"vision": 2e-4, "connector": 2e-4},
-        data="1.4 B image-text pairs",
+        data="1.4 B image-text pairs: LAION-en, LAION-COCO, DataComp, Coyo, CC12M, CC3M, SBU, COCO, LAION-zh, in-house",
+        samples=1_500_000_000,
         batch=30720,
         steps=50_000,
         schedule="cosine",
         warmup=500,
+        weight_decay=0.05,
+        limit=512,
+        template="qwen_vl_base",
         settings={"size": 224},
+        note="to 1e-6; the encoder's rate falls by 0.95 a layer from the last; the language model is frozen",
         source="paper, table 8",
     ),
+    Stage(
+        name="multitask",
+        rates=dict.fromkeys(("vision", "connector", "language", "head"), 5e-5),
+        data="captions 19.7 M, VQA 3.6 M, grounding 20.9 M, OCR 24.8 M, text 7.8 M",
+        samples=77_000_000,
+        batch=4096,
+        steps=19_000,
+        schedule="cosine",
+        warmup=400,
+        weight_decay=0.05,
+        limit=2048,
+        template="qwen_vl_base",
+        note="to 1e-5; the encoder's rate falls by 0.95 a layer from the last",
+        source="paper, table 8",
+    ),
+    Stage(
+        name="instruct",
+        rates=dict.fromkeys(("connector", "language", "head"), 1e-5),
+        data="350 K dialogues",
+        samples=350_000,
+        batch=128,
+        steps=8000,
+        schedule="cosine",
+        warmup=3000,
+        weight_decay=0.05,
+        limit=2048,
+        template="qwen_vl",
+        note="to 1e-6; of the encoder's part in the authors' code the resampler alone is trained",
+        source="paper, table 8; finetune/finetune_ds.sh",
+    ),
+)
+
+CHAT = Preset(
+    settings=Settings(),
+    text=QWEN_7B,
+    template="qwen_vl",
+    stages=STAGES,
+    begin=False,
+    placeholder="<imgpad>",
+    tokens=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<ref>", "</ref>", "<box>", "</box>", "<img>", "</img>"),
+    language="Qwen/Qwen-7B",
+    vision="laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+    weights="Qwen/Qwen-VL-Chat",
 )
 
 FAMILY = Composed(
@@ -140,32 +213,23 @@ FAMILY = Composed(
     injection="scatter",
     codec="qwen_vl",
     presets={
-        "qwen-vl-chat": Preset(
-            settings=Settings(),
-            text=QWEN_7B,
-            template="qwen_vl",
-            stages=STAGES,
-            begin=False,
-            placeholder="<imgpad>",
-            tokens=("<img>", "</img>"),
-            stop="<|im_end|>",
-            language="Qwen/Qwen-7B",
-            weights="Qwen/Qwen-VL-Chat",
-        ),
-        "tiny": Preset(
-            settings=Settings(56, 4, 32, 2, 2, 64, 2),
-            text=tiny_text("qwen2"),
-            template="qwen_vl",
-            stages=STAGES,
-            begin=False,
-            placeholder="<imgpad>",
-            tokens=("<img>", "</img>"),
-            stop="<|im_end|>",
+        "qwen-vl": replace(CHAT, template="qwen_vl_base", stages=STAGES[:2], weights="Qwen/Qwen-VL"),
+        "qwen-vl-chat": CHAT,
+        "tiny": replace(
+            CHAT,
+            settings=Settings(56, 4, 48, 2, 2, 64, 2),
+            text=tiny_text("qwen2", num_key_value_heads=4),
+            stages=(replace(STAGES[0], settings={"size": 28}), *STAGES[1:]),
+            language="",
+            vision="",
+            weights="",
         ),
     },
     policy=lambda settings: Square(settings.size, "stretch", tokens=settings.queries),
     look=lambda settings, plan, picture: tuple(pixels(plan, picture, CLIP)),
     roles=ROLES,
     parts=_parts,
+    load_vision=load_openclip,
     original=original,
+    tokenizer=tokenizer,
 )
