@@ -1,6 +1,7 @@
 import gc
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,10 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vistune.errors import VistuneError
-from vistune.records import Category
-from vistune.sources import AnnotationFile, Tally
+from vistune.sources import FORMATS, AnnotationFile, Tally, coco
 from vistune.sources.boxes import TOLERANCE, pixel_box, pixel_polygon
-from vistune.sources.coco import add_objects, read_captions
 from vistune.sources.rows import Listing
 
 
@@ -88,7 +87,9 @@ def test_pixel_box_is_inside_or_refused_with_the_right_reason(
     over = max(-x, -y, x + w - width, y + h - height)
     if box is None:
         has_area = x + w > x and y + h > y  # a width may vanish in the sum
-        assert reason == ("box_outside" if has_area and over > TOLERANCE else "box_degenerate")
+        first_pixel = has_area and x >= 0 and y >= 0 and x + w <= 1 and y + h <= 1 and min(width, height) > 1
+        refused = "box_outside" if has_area and over > TOLERANCE else "box_degenerate"
+        assert reason == ("box_fraction" if first_pixel else refused)
         assert detail
         return
     assert not reason and w > 0 and h > 0 and over <= TOLERANCE
@@ -97,6 +98,13 @@ def test_pixel_box_is_inside_or_refused_with_the_right_reason(
         assert abs(clipped - exact) <= TOLERANCE
     if over <= 0:
         assert box == (x, y, x + w, y + h)
+
+
+@pytest.mark.parametrize("box", [[0, 0, 1, 1], [0.25, 0.5, 0.5, 0.25], [0.0, 0.0, 0.004, 1.0]])
+def test_fractions_of_the_image_are_no_pixels(box: list[float]) -> None:
+    assert pixel_box(box, 640, 480)[1] == "box_fraction"
+    assert pixel_box(box, 640, 480, "xywh_fraction")[1] == ""
+    assert pixel_box([*box[:2], 1.5, 1.5], 640, 480)[1] == ""
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=2), st.booleans(), st.floats(), st.integers()), max_size=6))
@@ -287,23 +295,68 @@ annotations = st.fixed_dictionaries(
 )
 
 
-@given(st.lists(annotations, max_size=4))
-def test_rows_read_at_once_and_key_by_key_give_the_same(rows: list[dict[str, Any]]) -> None:
-    def listed(rows: list[dict[str, Any]]) -> Any:
-        listing = Listing("d", "adapt", [], Tally())
-        for key in ("1", "2", "10"):
-            listing.image(key, f"{key}.png")
-        categories = {"44": (Category("cat"), True), "90": (Category("sky"), False)}
-        add_objects(rows, categories, AnnotationFile("coco_instances", "f"), listing)
-        return listing
+def _listed(path: Path, tree: dict[str, Any], at_once: bool) -> Any:
+    """What a file gives if read at once where it can be, or key by key; of rows, in the order of the file."""
+    format = "coco_instances" if "categories" in tree else "coco_captions"
+    path.write_text(json.dumps(tree))
+    with pytest.MonkeyPatch.context() as patch:
+        if not at_once:
+            patch.setattr(coco, "decode", lambda path, kind: None)
+        listing = Listing("d", "adapt", [], Tally(), licence="CC0", attribution="Museum")
+        listing.image("2", "2.png")  # an earlier file told of it
+        FORMATS[format].read(path.parent, AnnotationFile(format, path.name), listing)
+    kept = [(e.id, e.file, e.width, e.height, e.licence, e.attribution) for e in listing.images.values()]
+    rows = [[(kind, str(rows)) for kind, rows in e.rows.items()] for e in listing.images.values()]
+    return kept, rows, listing.rejects, listing.tally, list(listing.vocabulary), listing.refused
 
-    def comparable(listing: Any) -> Any:
-        rows = [pending for entry in listing.images.values() for pending in entry.rows["object"]]
-        return [str(p) for p in rows], listing.rejects, listing.tally
 
-    quick, slow = listed(rows), listed([{**row, "attributes": []} for row in rows])
-    assert comparable(quick) == comparable(slow)
-    assert quick.tally.entered["object"] == len(rows)
+images = st.fixed_dictionaries(
+    {"id": st.sampled_from([1, 2, 2, 10]), "file_name": st.sampled_from(["2.png", "2.png", "é.png"])},
+    optional={
+        "width": st.sampled_from([40, None, "40"]),
+        "license": st.sampled_from([3, "3", 9, ""]),
+        "attribution": st.sampled_from(["A. Photographer", "", None]),
+    },
+)
+TABLES: dict[str, Any] = {
+    "licenses": [{"id": 3, "name": "CC BY 4.0"}],
+    "images": [{"id": n, "file_name": f"{n}.png", "width": 40, "license": 3} for n in (1, 2, 10)],
+}
+CATEGORIES = [{"id": 44, "name": "cat"}, {"id": 90, "name": "sky", "isthing": 0}]
+good_annotations = st.fixed_dictionaries(
+    {"id": st.integers(), "image_id": st.sampled_from([1, 2, 10]), "category_id": st.sampled_from([44, 90])}
+    | {"bbox": st.lists(numbers, min_size=4, max_size=4)},
+    optional={
+        "area": st.one_of(st.integers(0, 99), st.floats(0, 99)),
+        "iscrowd": st.sampled_from([0, 1, True]),
+        "segmentation": st.one_of(st.lists(st.lists(numbers, min_size=6, max_size=6), max_size=2), st.just(MASK)),
+        "attributes": st.sampled_from([[], ["red"], {"occluded": True}]),
+    },
+)
+
+
+@given(st.lists(st.one_of(annotations, good_annotations), max_size=4))
+def test_objects_read_at_once_and_key_by_key_give_the_same(tmp_path_factory: Any, rows: list[dict[str, Any]]) -> None:
+    path, tree = tmp_path_factory.getbasetemp() / "boxes.json", TABLES | {"categories": CATEGORIES, "annotations": rows}
+    quick = _listed(path, tree, True)
+    assert quick == _listed(path, tree, False)
+    assert quick[3].entered["object"] == len(rows)
+
+
+@given(st.lists(images, max_size=4), st.lists(good_annotations, max_size=2))
+def test_images_read_at_once_and_key_by_key_give_the_same(
+    tmp_path_factory: Any, listed: list[dict[str, Any]], rows: list[dict[str, Any]]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "images.json"
+    tree = TABLES | {"categories": CATEGORIES, "annotations": rows, "images": listed}
+
+    def result(at_once: bool) -> Any:
+        try:
+            return _listed(path, tree, at_once)
+        except VistuneError as error:  # one image has two names
+            return str(error)
+
+    assert result(True) == result(False)
 
 
 captions = st.fixed_dictionaries(
@@ -313,23 +366,24 @@ captions = st.fixed_dictionaries(
         "caption": st.one_of(st.text(max_size=5), st.sampled_from([" A  cat.\n", "猫", "\ud83d", 5])),
     }
 )
+good_captions = st.fixed_dictionaries(
+    {"id": st.integers(), "image_id": st.sampled_from([1, 2, 10]), "caption": st.sampled_from([" A  cat.\n", "猫"])},
+    optional={"language": st.sampled_from(["en", "zh"])},
+)
 
 
-@given(st.lists(captions, max_size=4))
+@given(st.lists(st.one_of(captions, good_captions), max_size=4))
 def test_captions_read_at_once_and_key_by_key_give_the_same(tmp_path_factory: Any, rows: list[dict[str, Any]]) -> None:
-    folder = tmp_path_factory.getbasetemp()
+    path = tmp_path_factory.getbasetemp() / "captions.json"
+    quick = _listed(path, TABLES | {"annotations": rows}, True)
+    assert quick == _listed(path, TABLES | {"annotations": rows}, False)
+    assert quick[3].entered["caption"] == len(rows)
 
-    def listed(rows: list[dict[str, Any]]) -> Any:
-        listing = Listing("d", "adapt", [], Tally())
-        images = [{"id": n, "file_name": f"{n}.png"} for n in (1, 2)]
-        (folder / "captions.json").write_text(json.dumps({"images": images, "annotations": rows}))
-        read_captions(folder, AnnotationFile("coco_captions", "captions.json"), listing)
-        return listing
 
-    quick, slow = listed(rows), listed([{**row, "language": "en"} for row in rows])
-    kept = [[entry.rows["caption"] for entry in listing.images.values()] for listing in (quick, slow)]
-    assert kept[0] == kept[1] and quick.rejects == slow.rejects
-    assert quick.tally == slow.tally and quick.tally.entered["caption"] == len(rows)
+def test_a_published_file_is_read_at_once(source: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(coco, "read_json", None)
+    images = source.read("coco_instances", "coco_captions")
+    assert len(images) == 3 and images[0].captions[0].text == "A cat under the sky." and not source.rejects
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=6, max_size=40), st.integers(1, 5000), st.integers(1, 5000))

@@ -1,4 +1,4 @@
-"""Formats read through datumaro, which is an optional extra: `pip install 'vistune[formats]'`."""
+"""Formats read through datumaro, which has an environment of its own: `make formats` runs these tests in it."""
 
 import importlib.util
 import sys
@@ -13,7 +13,7 @@ from vistune.errors import VistuneError
 from vistune.records import Category
 from vistune.sources import AnnotationFile, parse_source
 
-needs_datumaro = pytest.mark.skipif(importlib.util.find_spec("datumaro") is None, reason="the extra is not installed")
+needs_datumaro = pytest.mark.skipif(importlib.util.find_spec("datumaro") is None, reason="`make formats` runs it")
 
 VOC = """<annotation><filename>{name}.jpg</filename><size><width>40</width><height>30</height><depth>3</depth></size>
 {objects}</annotation>"""

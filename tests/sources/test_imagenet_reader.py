@@ -2,7 +2,9 @@ from typing import Any
 
 import pytest
 
+from vistune import files
 from vistune.errors import VistuneError
+from vistune.hashing import file_digest
 from vistune.sources import AnnotationFile, parse_source
 
 TRAIN = AnnotationFile("imagenet", "images", "LOC_synset_mapping.txt")
@@ -79,7 +81,7 @@ def test_what_is_no_folder_or_no_text_is_an_error(folder: Any) -> None:
     (folder.root / "LOC_synset_mapping.txt").write_bytes(b"\xff")
     with pytest.raises(VistuneError, match="is not UTF-8 text"):
         folder.read(TRAIN)
-    with pytest.raises(VistuneError, match="does not exist"):
+    with pytest.raises(VistuneError, match=r"cannot be read \(No such file"):
         folder.read(AnnotationFile("imagenet", "images", "names.txt"))
 
 
@@ -89,3 +91,26 @@ def test_the_folder_is_the_image_folder_and_can_be_gathered(folder: Any, gathere
     names = str(folder.root / "LOC_synset_mapping.txt")
     images = gathered(AnnotationFile("imagenet", "images", names), images=str(folder.root / "images"))
     assert [i.labels[0].category.label for i in images] == ["tench", "tench", "crane"]
+
+
+def test_pictures_are_not_read_for_the_digest_of_their_folder(folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ImageNet has 150 GB of them. What is added, renamed or of another size still gives another digest."""
+    read: list[str] = []
+    monkeypatch.setattr(files, "file_digest", lambda path: read.append(path.name) or file_digest(path))
+
+    def digest() -> str:
+        return files.path_digest(folder.root / "images")
+
+    before, picture = digest(), folder.root / "images/n01440764/n01440764_27.JPEG"
+    assert folder.read(TRAIN)[0].files[0].sha256 == before and read == ["LOC_synset_mapping.txt"]
+    content = picture.read_bytes()
+    picture.write_bytes(content + b"x")
+    larger = digest()
+    picture.write_bytes(content)
+    assert digest() == before != larger
+    picture.rename(picture.with_name("other.JPEG"))
+    assert digest() not in (before, larger)
+    folder.write("images/notes.txt", "1")
+    noted = digest()
+    folder.write("images/notes.txt", "2")
+    assert digest() != noted  # of all else the contents count
