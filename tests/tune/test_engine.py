@@ -116,14 +116,18 @@ def test_clipping_bounds_the_update():
 
 
 def test_checkpoints_newest_valid_wins(tmp_path, capsys):
-    for step in (10, 20):
+    for step in (10, 20, 30):
         partial = checkpoint.begin(tmp_path, step)
         (partial / "w").write_text(str(step))
         checkpoint.commit(partial, {"step": step})
-    assert [p.name for p in tmp_path.iterdir()] == ["step-000020"], "older ones are removed"
-    checkpoint.begin(tmp_path, 30)  # killed while writing
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000020", "step-000030"], "older ones are removed"
+    checkpoint.begin(tmp_path, 40)  # killed while writing
+    assert checkpoint.newest(tmp_path)[1]["step"] == 30
+    (tmp_path / "step-000030" / "w").write_text("3O")
     assert checkpoint.newest(tmp_path)[1]["step"] == 20
-    (tmp_path / "step-000020" / "w").write_text("2O")
+    said = capsys.readouterr().err
+    assert "step-000030 is damaged" in said and "step-000020" not in said
+    (tmp_path / "step-000020" / "manifest.json").write_text('{"step": 20')
     assert checkpoint.newest(tmp_path) is None
     assert "step-000020 is damaged" in capsys.readouterr().err
 

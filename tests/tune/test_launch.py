@@ -13,7 +13,7 @@ import torch
 
 from vistune.errors import VistuneError
 from vistune.files import tree_digest
-from vistune.models.vlm import build
+from vistune.models.vlm import build, load
 from vistune.stages import Context
 from vistune.tune import Params, StageParams, run
 
@@ -55,6 +55,42 @@ def test_learns_and_writes_what_it_promises(release, tmp_path, objective):
     roles = json.loads((output / "roles.json").read_text())
     assert roles["align"]["language"]["learning_rate"] == 0.0
     assert not (output / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "cogagent"])
+def test_any_family_trains(release, tmp_path, family):
+    """Transformers' own class, positions of three axes, and a family whose samples cannot share a row."""
+    rates = {"connector": 5e-3, "language": 1e-2, "head": 1e-2}
+    two = (
+        StageParams("align", "caption", {"connector": 5e-3}, steps=2, batch=2, max_tokens=600),
+        StageParams("instruct", "instruct", rates, steps=12, batch=2, max_tokens=600, lora={}),
+    )
+    _, output = train(release, tmp_path, Params(family=family, preset="tiny", dtype="float32", threads=1, stages=two))
+    losses = [e["loss"] for e in history(output) if e["stage"] == "instruct"]
+    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
+    start, base, final = build(family, "tiny", seed=7), load(output / "base"), load(output / "model")
+    moved = [changed(start, base), changed(base, final)]
+    assert moved[0] == {"connector"} and {"connector", "language", "head"} >= moved[1] >= {"language"}
+
+
+def changed(a, b):
+    """Roles whose weights differ."""
+    before, after = a.model.state_dict(), b.model.state_dict()
+    return {a.family.role(n) for n, _ in a.model.named_parameters() if not torch.equal(before[n], after[n])}
+
+
+def test_lora_trains_little_and_leaves_a_plain_model(release, tmp_path):
+    stage = StageParams("s", "instruct", {"language": 1e-2}, steps=6, batch=2, lora={"language": 2})
+    params = Params(family="small", preset="tiny", dtype="float32", threads=1, stages=(stage,))
+    _, output = train(release, tmp_path, params)
+    start, final = build("small", "tiny", seed=7), load(output / "model")
+    assert changed(start, final) == {"language"}
+    assert final.model.state_dict().keys() == start.model.state_dict().keys()
+    key = "language_model.model.layers.0.self_attn.q_proj.weight"
+    update = final.model.state_dict()[key] - start.model.state_dict()[key]
+    assert torch.linalg.matrix_rank(update, atol=1e-6) == 2
+    norm = "language_model.model.layers.0.input_layernorm.weight"
+    assert torch.equal(final.model.state_dict()[norm], start.model.state_dict()[norm])
 
 
 def test_alignment_changes_the_connector_only(release, tmp_path):
@@ -135,7 +171,7 @@ def test_kill_and_rerun_equals_an_uninterrupted_run(release, tmp_path):
 
 
 def test_no_stages_and_uneven_batches_are_refused(release, tmp_path):
-    with pytest.raises(VistuneError, match=r"tune\.stages is empty"):
+    with pytest.raises(VistuneError, match=r"no recipe of small \(small-smollm2-135m\) is published"):
         train(release, tmp_path, Params())
     with pytest.raises(VistuneError, match="batch 2 cannot be dealt evenly to 3 processes"):
         train(release, tmp_path, Params(processes=3, stages=stages(1)))

@@ -14,6 +14,7 @@ from vistune.records import ImageRef, Lineage, Message, Region, Sample, conversa
 from vistune.tune import StageParams
 from vistune.tune.packed import packed
 from vistune.tune.plan import Lengths, make, mixture, select
+from vistune.tune.rows import Batches, Builder
 from vistune.tune.work import for_stage
 
 SMALL = family("small")
@@ -50,8 +51,8 @@ def many(images: int, per_image: int = 3) -> list[Sample]:
     return [sample(i, n, t) for i in range(images) for t in tasks for n in range(per_image)]
 
 
-def plan(samples, seed=0, **over):
-    return make(select(samples, stage(**over), 0), READER, stage(**over), seed)
+def plan(rows, seed=0, **over):
+    return make(select(rows, stage(**over), 0), READER, stage(**over), seed)
 
 
 @settings(max_examples=30, deadline=None)
@@ -81,6 +82,18 @@ def test_epochs_choose_anew():
     made = plan(many(3), steps=0, epochs=2.0, mixture={"presence": 1})
     used = [n for step in made.steps for one in step for v in one for n in v.samples]
     assert len(used) == 6 and len(set(used)) > 3
+
+
+def test_a_step_of_so_many_samples():
+    """Published batches count samples: a step has as many packs as these need, and processes share them."""
+    made = plan(many(8), steps=0, epochs=1.0, samples=4, max_tokens=60, mixture={"presence": 1})
+    used = [[n for one in step for v in one for n in v.samples] for step in made.steps]
+    assert [len(step) for step in used] == [4, 4]
+    packs = [len(step) for step in made.steps]
+    assert packs[0] > 1
+    each = [[len(p) for _, p, _ in Batches(Builder(READER, None, stage()), made, rank, 3).passes] for rank in range(3)]
+    assert len({len(passes) for passes in each}) == 1, "every process has a pass in every step"
+    assert sum(map(sum, each)) == sum(-(-n // 3) * 3 for n in packs)
 
 
 def test_neither_steps_nor_epochs():

@@ -297,9 +297,13 @@ def precision(name: str, device: str = "cpu") -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def cast_language(model: VistuneForConditionalGeneration, dtype: torch.dtype) -> VistuneForConditionalGeneration:
+def cast_language(model: Any, dtype: torch.dtype) -> Any:
+    """The language model in `dtype`. Composed models keep tower and connector in float32; transformers' own classes
+    are cast whole."""
+    if not isinstance(model, VistuneForConditionalGeneration):
+        return model.to(dtype)
     model.language_model.to(dtype)
-    model.vision_tower = model.vision_tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.vision_tower = model.vision_tower.to(memory_format=torch.channels_last)
     return model
 
 

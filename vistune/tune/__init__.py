@@ -28,6 +28,7 @@ class StageParams:
     steps: int = 0  # 0: as many as `epochs` take
     epochs: float = 0.0  # over the pictures of the stage's samples; read only where `steps` is 0
     batch: int = 4  # packs a step over all processes; for `embedding`, grid cells a step
+    samples: int = 0  # samples a step over all processes, in as many packs as they need; 0: `batch` packs a step
     together: int = 0  # packs of one forward pass of a process; 0: all it has in a step
     datasets: tuple[str, ...] = ()  # of the release; empty: all
     images: int = 0  # of these data sets, drawn by keyed hash; 0: all
@@ -60,7 +61,7 @@ class Params:
     zero: Literal[0, 1, 2, 3] = 0  # DeepSpeed ZeRO stage; 0 with one process runs without DeepSpeed
     workers: int = 0  # processes that prepare batches ahead, for each training process
     cache_features: bool = True  # keep a frozen tower's features on disk instead of computing them each visit
-    stages: tuple[StageParams, ...] = ()
+    stages: tuple[StageParams, ...] = ()  # empty: the published recipe of the preset
 
 
 def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:

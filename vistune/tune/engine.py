@@ -109,6 +109,11 @@ class TorchEngine:
                     weight.copy_(master)
         return {"grad_norm": float(norm), **norms}
 
+    def ahead(self, parameter: nn.Parameter) -> bool:
+        """Whether the optimiser's copy has moved by less than the weight itself can show."""
+        pairs = zip(self.weights, self.masters, strict=True)
+        return any(w is parameter and not torch.equal(m, w.to(m)) for w, m in pairs)
+
     def _norm(self, role: str) -> float:
         groups = [group for group in self.optimizer.param_groups if group["role"] == role]
         gradients = [master.grad for group in groups for master in group["params"] if master.grad is not None]
@@ -194,6 +199,15 @@ class DeepSpeedEngine:
             group["lr"] = ours["peak"] * factor
         self.engine.step()
         return {"grad_norm": float(self.engine.get_global_grad_norm() or 0.0)}
+
+    def ahead(self, parameter: nn.Parameter) -> bool:
+        """Whether the optimiser's copy has moved by less than the weight itself can show. All processes ask at once."""
+        from deepspeed.utils import safe_get_full_fp32_param
+        from deepspeed.zero import GatheredParameters
+
+        full = safe_get_full_fp32_param(parameter)
+        with GatheredParameters([parameter], enabled=self.stage3):
+            return full is not None and not torch.equal(full, parameter.detach().to(full))
 
     def save(self, folder: Path) -> None:
         self.engine.save_checkpoint(str(folder), tag="state")

@@ -14,18 +14,16 @@ from typing import Any
 
 import torch
 
-from vistune.models.flops import Meter
-from vistune.models.reader import Reader
+from vistune.models.families.base import Family
 from vistune.models.vlm import empty
 from vistune.records import Sample
 from vistune.stages import Settings, home
 from vistune.store import read_samples
 from vistune.tune import Params, StageParams
-from vistune.tune.plan import Plan, Visit, make, select
+from vistune.tune.launch import with_recipe
+from vistune.tune.operations import PEAKS, Operations
+from vistune.tune.plan import Plan, make, select
 from vistune.tune.work import base, for_stage
-
-DEVICES = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12}
-"""Dense bfloat16 operations a second, by their data sheets."""
 
 SHARE = 0.4
 """Of the peak that a good run reaches; the best published of vision-language models on images is 0.3 to 0.4."""
@@ -51,38 +49,38 @@ def forecast(
     start = base(params)
     vlm = empty(start["family"], start["preset"], language=start["language"], home=cache)
     vlm.reader = for_stage(vlm.reader, stage)
-    plan = make(select(samples, stage, seed), vlm.reader, stage, seed)
+    operations = Operations(vlm, stage)
+    plan = make(select(samples, stage, seed), vlm.reader, stage, seed, operations)
     roles: dict[str, tuple[int, int]] = dict.fromkeys(vlm.family.roles, (0, 0))
     for name, parameter in vlm.model.named_parameters():
         role = vlm.family.role(name)
         every, trained = roles[role]
         moves = stage.learning_rates.get(role, 0.0) > 0 and role not in stage.lora
         roles[role] = (every + parameter.numel(), trained + parameter.numel() * moves)
-    meter = Meter(vlm, [role for role, rate in stage.learning_rates.items() if rate > 0])
-    operations = sum(_visit(visit, plan, vlm.reader, meter) for step in plan.steps for one in step for visit in one)
-    return Forecast(plan, operations, roles, memory(vlm.model, roles, stage, processes))
+    parts = memory(vlm.model, roles, stage, processes, most_patches(plan), vision_width(vlm.model, vlm.family))
+    return Forecast(plan, sum(plan.cost(n) for n in range(len(plan.steps))), roles, parts)
 
 
-def _visit(visit: Visit, plan: Plan, reader: Reader, meter: Meter) -> float:
-    """The first sample in full, of the others only what is their own."""
-    found = 0.0
-    for n in visit.samples:
-        sample, length = plan.samples[n], plan.lengths[n]
-        sizes = [(image.width, image.height) for image in sample.images]
-        alone = meter(reader.read(sample.messages, sizes, sample=sample.id))
-        found += alone if n == visit.samples[0] else alone * (1 - length.common / length.tokens)
-    return found
-
-
-def memory(model: Any, roles: Mapping[str, tuple[int, int]], stage: StageParams, processes: int) -> dict[int, Any]:
+def memory(
+    model: Any,
+    roles: Mapping[str, tuple[int, int]],
+    stage: StageParams,
+    processes: int,
+    patches: int = 0,
+    width: int = 0,
+) -> dict[int, Any]:
     """Bytes on each of so many devices by part, for each ZeRO stage: weights in 16 bits, gradients in 16, the
-    optimiser's float32 weights and two moments, activations of a pack, logits.
+    optimiser's float32 weights and two moments, activations of a pack, logits, and what the vision encoder keeps of so
+    many `patches` of a pack, in `width` channels: one layer's if it is frozen, all layers' if it trains.
 
     ZeRO 1 shares the optimiser's among the devices, 2 the gradients as well, 3 the weights too.
     """
     every, trained = (sum(counts[n] for counts in roles.values()) for n in (0, 1))
     text = model.config.get_text_config()
-    tokens = stage.max_tokens * (stage.together or max(stage.batch // processes, 1))
+    packs = stage.together or max(stage.batch // processes, 1)
+    tokens = stage.max_tokens * packs
+    seen, learned = roles.get("vision", (0, 0))
+    layers = max(seen / (12 * width * width), 1) if learned and width else 1  # a layer has 12 matrices of width x width
     found = {}
     for zero in (0, 1, 2, 3):
         found[zero] = {
@@ -91,13 +89,27 @@ def memory(model: Any, roles: Mapping[str, tuple[int, int]], stage: StageParams,
             "optimiser": 12 * trained / (processes if zero >= 1 else 1),
             "activations": float(ACTIVATIONS * tokens * text.hidden_size * text.num_hidden_layers),
             "logits": 3.0 * (64 << 20),
+            "vision features": float(ACTIVATIONS * packs * patches * width * layers),
         }
     return found
 
 
+def most_patches(plan: Plan) -> int:
+    """Of a pack."""
+    return max((sum(visit.patches for visit in one) for step in plan.steps for one in step), default=0)
+
+
+def vision_width(model: Any, family: Family) -> int:
+    """Channels of the vision encoder: the commonest smaller side of its matrices; 0 where it has none."""
+    found = [
+        min(p.shape[0], p[0].numel()) for n, p in model.named_parameters() if p.dim() > 1 and family.role(n) == "vision"
+    ]
+    return Counter(found).most_common(1)[0][0] if found else 0
+
+
 def show(settings: Settings, release: Path) -> None:
     """Prints the plan of every stage that predicts answers."""
-    params = settings.sections["tune"]
+    params = with_recipe(settings.sections["tune"])
     samples = list(read_samples(release))
     for stage in params.stages:
         if stage.objective == "embedding":
@@ -124,7 +136,7 @@ def lines(name: str, found: Forecast, processes: int) -> Iterator[str]:
     yield "  vision tokens " + histogram(plan)
     yield f"  balance       the slowest process has {shown['slowest_process']:.3f} times the mean work"
     yield f"  operations    {found.operations:.3g}"
-    times = [f"{device} {span(found.operations / peak / SHARE / processes)}" for device, peak in DEVICES.items()]
+    times = [f"{device} {span(found.operations / peak / SHARE / processes)}" for device, peak in PEAKS.items()]
     yield f"  time          {', '.join(times)} ({processes} devices at {SHARE:.0%} of their peak)"
     for role, (every, trained) in found.parameters.items():
         state = "trained" if trained else "frozen"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vistune.files import write_text
+
+EMPTY: Mapping[str, float] = MappingProxyType({})
 
 
 class History:
@@ -16,10 +19,11 @@ class History:
     def __init__(self, path: Path, stage: str, log: Callable[[dict[str, float], int], None]) -> None:
         self.path, self.stage, self.log = path, stage, log
 
-    def record(self, metrics: dict[str, float], step: int) -> None:
+    def record(self, metrics: dict[str, float], step: int, timed: Mapping[str, float] = EMPTY) -> None:
+        """timed: what another run would not repeat; it goes to the tracker, not into the file."""
         with open(self.path, "a", encoding="utf-8") as f:
             f.write(json.dumps({"stage": self.stage, "step": step, **metrics}) + "\n")
-        self.log({f"{self.stage}/{k}": v for k, v in metrics.items()}, step)
+        self.log({f"{self.stage}/{k}": v for k, v in {**metrics, **timed}.items()}, step)
 
     def entries(self) -> list[dict[str, Any]]:
         if not self.path.exists():

@@ -19,14 +19,25 @@ if TYPE_CHECKING:
     from vistune.stages import Context
 
 
+def with_recipe(params: Params) -> Params:
+    """Where no stages are named, those that the family's authors published."""
+    if params.stages:
+        return params
+    from vistune.models import family
+    from vistune.tune.recipe import published
+
+    found = family(params.family)
+    name = params.preset or next(iter(found.presets))
+    return dataclasses.replace(params, stages=published(params.family, name, found.preset(name)))
+
+
 def launch(params: Params, release: Path, output: Path, context: Context) -> dict[str, Any]:
     import torch
 
-    if not params.stages:
-        raise VistuneError("tune.stages is empty: name at least one training stage.")
+    params = with_recipe(params)
     processes = params.processes or torch.cuda.device_count() or 1
     for stage in params.stages:
-        if stage.objective != "embedding" and stage.batch % processes:
+        if stage.objective != "embedding" and not stage.samples and stage.batch % processes:
             raise VistuneError(
                 f"training stage {stage.name}: batch {stage.batch} cannot be dealt evenly to {processes} processes."
             )

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
+import signal
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vistune.errors import Interrupted
 from vistune.hashing import keyed
 from vistune.progress import Progress
 from vistune.tune import StageParams, checkpoint
 from vistune.tune.engine import world
+from vistune.tune.interrupt import Interruption
 from vistune.tune.loss import total_weight
 from vistune.tune.plan import Plan
+from vistune.tune.roles import Movement, first_shown
 from vistune.tune.rows import Batch, Batches, Builder, stream
 from vistune.tune.schedule import cosine
+from vistune.tune.speed import Speed
 
-Record = Callable[[dict[str, float], int], None]
+Record = Callable[[dict[str, float], int, Mapping[str, float]], None]
 
 
 def train(
@@ -37,8 +41,9 @@ def train(
     held_out: Plan | None = None,
     workers: int = 0,
 ) -> dict[str, float]:
-    """Runs the steps of `plan` that the newest checkpoint in `folder` has not. `record(metrics, step)` is called on
-    the first process after every step; `forget(step)` once, when a resumed run must drop later records."""
+    """Runs the steps of `plan` that the newest checkpoint in `folder` has not. `record(metrics, step,
+    measured)` is called on the first process after every step; `forget(step)` once, when a resumed run must drop
+    later records."""
     rank, processes = world()
     start = 0
     found = checkpoint.newest(folder)
@@ -46,18 +51,20 @@ def train(
         path, state = found
         engine.load(path)
         start = state["step"]
-        print(f"tune {stage.name}: continues after step {start} from {path.name}", flush=True)
+        if rank == 0:
+            print(f"tune {stage.name}: continues after step {start} from {path.name}", flush=True)
     forget(start)
+    movement, checked = Movement(engine.module.model, builder.reader.family, stage), first_shown(plan, start)
     batches = Batches(builder, plan, rank, processes, start)
-    clock = Clock()
-    tokens = places = 0
+    speed = Speed(str(next(engine.module.parameters()).device), processes)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(f"tune {stage.name}", len(plan.steps), "steps")) if rank == 0 else None
         if progress:
             progress.step(start)
+        interruption = stack.enter_context(Interruption())
         passes = stream(batches, workers)
         taken: list[tuple[Batch, Tensor]] = []
-        while (item := clock.waiting(lambda: next(passes, None))) is not None:
+        while (item := speed.waiting(lambda: next(passes, None))) is not None:
             step, last, batch = item
             if not taken:
                 _train_mode(engine.module)
@@ -70,49 +77,36 @@ def train(
             loss = (each * batch.weights.to(each.device)).sum() / whole
             engine.backward(loss, last)
             taken.append((batch, each.detach()))
-            tokens, places = tokens + batch.row.tokens, places + batch.row.places
+            speed.read(batch.row.tokens, batch.row.places)
             if not last:
                 continue
             factor = cosine(step, len(plan.steps), stage.warmup)
             norms = engine.step(factor)
+            if step == checked:
+                movement.check(step, engine.ahead)
             metrics = {"loss": _step_loss(taken, whole, processes), "rate": factor, **norms, **by_task(taken)}
             taken = []
+            speed.step(plan.cost(step))
             end = step + 1 == len(plan.steps)
             save = stage.checkpoint_every and (step + 1) % stage.checkpoint_every == 0 and not end
             if held_out is not None and (save or end):
                 metrics["validation_loss"] = validate(engine.module, builder, held_out, stage)
             if rank == 0:
-                record(metrics, step)
-            if save:
+                record(metrics, step, speed.measured())
+            asked = 0 if end else interruption.asked(speed.device)
+            if save or asked:
                 _save(engine, folder, step + 1)
+            if asked:
+                raise Interrupted(
+                    f"training stage {stage.name}: {signal.Signals(asked).name} after step {step + 1} of "
+                    f"{len(plan.steps)}; a checkpoint is saved. Run the same command again to go on from it.",
+                    asked,
+                )
             if progress:
-                progress.step(note=f"loss {metrics['loss']:.3f} · {tokens / clock.spent():,.0f} tokens/s")
+                progress.step(note=f"loss {metrics['loss']:.3f} · {speed.note()}")
     if rank == 0:
         shutil.rmtree(folder, ignore_errors=True)
-    steps = len(plan.steps) - start
-    spent = clock.spent()
-    return {
-        "tokens_per_second": tokens / spent if tokens else 0.0,
-        "seconds_per_step": spent / max(steps, 1),
-        "padding": round(1 - tokens / places, 4) if places else 0.0,
-        "data_wait_seconds": clock.waited,
-    }
-
-
-class Clock:
-    """Wall time, and how much of it went by waiting for data."""
-
-    def __init__(self) -> None:
-        self.began, self.waited = time.monotonic(), 0.0
-
-    def waiting(self, get: Callable[[], Any]) -> Any:
-        began = time.monotonic()
-        got = get()
-        self.waited += time.monotonic() - began
-        return got
-
-    def spent(self) -> float:
-        return time.monotonic() - self.began
+    return {"padding": speed.padding, **speed.measured()}
 
 
 def _train_mode(objective: torch.nn.Module) -> None:

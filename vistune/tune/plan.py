@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vistune.errors import VistuneError
 from vistune.hashing import keyed, shuffled
@@ -23,6 +23,9 @@ from vistune.progress import Progress
 from vistune.records import ImageRef, Sample
 from vistune.tune import StageParams
 from vistune.tune.pack import Balance, balance, deal, length_groups, pack
+
+if TYPE_CHECKING:
+    from vistune.tune.operations import Operations
 
 WINDOWS = 16
 """Steps that are packed together, so that what is packed stays near its place in the epoch's order."""
@@ -36,6 +39,7 @@ class Length(NamedTuple):
     answers: int  # learned
     visual: int  # of pictures, with the text of their layout
     patches: int  # that the vision encoder sees
+    cost: float  # of a training step without logits: operations, or where those are not known, tokens
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Visit:
     tokens: int
     patches: int
     answers: int
+    cost: float  # of a training step, logits of answers included
 
 
 Pack = tuple[Visit, ...]
@@ -60,6 +65,10 @@ class Plan:
     steps: list[list[Pack]]
     left_out: dict[str, str]  # sample id -> why it is not trained on
     balance: Balance
+
+    def cost(self, step: int) -> float:
+        """Of all processes together."""
+        return sum(visit.cost for one in self.steps[step] for visit in one)
 
     def shown(self) -> list[ImageRef]:
         """The pictures of all steps, each visit's."""
@@ -126,8 +135,10 @@ class Lengths:
     """Lengths of samples, measured when they are asked for, and why those are left out that the stage cannot train
     on, by id."""
 
-    def __init__(self, samples: Sequence[Sample], reader: Reader, stage: StageParams) -> None:
-        self.samples, self.stage = samples, stage
+    def __init__(
+        self, samples: Sequence[Sample], reader: Reader, stage: StageParams, operations: Operations | None = None
+    ) -> None:
+        self.samples, self.stage, self.operations = samples, stage, operations
         self.most = min(stage.max_tokens, reader.preset.limit)
         self.reader = copy(reader)  # a sample is left out with its length, whatever the model's limit
         self.reader.preset = replace(reader.preset, limit=sys.maxsize)
@@ -140,7 +151,8 @@ class Lengths:
         if n not in self.known and sample.id not in self.left_out:
             sizes = [(image.width, image.height) for image in sample.images]
             try:
-                length = _length(self.reader.read(sample.messages, sizes, sample=sample.id))
+                reading = self.reader.read(sample.messages, sizes, sample=sample.id)
+                length = _length(reading, self.operations(reading) if self.operations else reading.length)
             except VistuneError as refused:
                 self.left_out[sample.id] = str(refused)
                 return False
@@ -157,7 +169,7 @@ class Lengths:
         return self.known[n]
 
 
-def _length(reading: Reading) -> Length:
+def _length(reading: Reading, cost: float) -> Length:
     views = [view for plan in reading.plans for view in plan.views]
     return Length(
         reading.length,
@@ -165,15 +177,23 @@ def _length(reading: Reading) -> Length:
         sum(label != IGNORE for label in reading.labels),
         sum(end - start for start, end in reading.spans),
         sum(view.patches[0] * view.patches[1] for view in views),
+        cost,
     )
 
 
-def visit_of(samples: Sequence[int], lengths: Mapping[int, Length] | Lengths, shares: bool) -> Visit:
-    """Samples about the same pictures as one visit. Without `shares` each has its pictures to itself."""
-    common = lengths[samples[0]].common if shares and len(samples) > 1 else 0
-    tokens = common + sum(lengths[n].tokens - common for n in samples)
-    patches = lengths[samples[0]].patches * (1 if common else len(samples))
-    return Visit(tuple(samples), tokens, patches, sum(lengths[n].answers for n in samples))
+def visit_of(samples: Sequence[int], lengths: Mapping[int, Length] | Lengths, shares: bool, logits: float) -> Visit:
+    """Samples about the same pictures as one visit. Without `shares` each has its pictures to itself. logits: what
+    those of one token cost."""
+    each = [lengths[n] for n in samples]
+    common = each[0].common if shares and len(samples) > 1 else 0
+    answers = sum(length.answers for length in each)
+    return Visit(
+        tuple(samples),
+        common + sum(length.tokens - common for length in each),
+        each[0].patches * (1 if common else len(samples)),
+        answers,
+        each[0].cost + sum(n.cost * (1 - common / n.tokens) for n in each[1:]) + logits * answers,
+    )
 
 
 def make(
@@ -181,12 +201,14 @@ def make(
     reader: Reader,
     stage: StageParams,
     seed: int,
-    cost: Callable[[Visit], float] = lambda visit: visit.tokens,
+    operations: Operations | None = None,
 ) -> Plan:
-    """The stage's steps: epochs over the pictures in keyed order, each visit with its own choice of samples."""
+    """The stage's steps: epochs over the pictures in keyed order, each visit with its own choice of samples. With
+    `operations` packs are balanced by them, else by tokens."""
     if not stage.steps and stage.epochs <= 0:
         raise VistuneError(f"training stage {stage.name} has neither steps nor epochs. Set one in tune.stages.")
-    lengths = Lengths(samples, reader, stage)
+    lengths = Lengths(samples, reader, stage, operations)
+    logits = operations.logits if operations else 0.0
     shares = reader.family.packs
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for n, sample in enumerate(samples):
@@ -199,7 +221,7 @@ def make(
                 fitting = [n for n in groups[key] if lengths.fits(n)]
                 if fitting:
                     chosen = choose(fitting, samples, stage, seed, epoch)
-                    yield from _split(chosen, lengths, stage.max_tokens, shares)
+                    yield from _split(chosen, lengths, stage.max_tokens, shares, logits)
                 progress.step()
 
     steps: list[list[Pack]] = []
@@ -207,10 +229,13 @@ def make(
     order: list[list[int]] = []
     epoch = 0
     while len(steps) < stage.steps if stage.steps else epoch < stage.epochs:
-        for window in _windows(visits(epoch), WINDOWS * stage.batch):
+        for window in _windows(visits(epoch), stage):
             packs = _packed(window, stage, shares)
-            each = [sum(map(cost, one)) for one in packs]
-            dealt = deal(each, stage.batch, seed, stage.name, epoch, len(steps))
+            each = [sum(visit.cost for visit in one) for one in packs]
+            if stage.samples:  # the costliest first: dealt round, all processes have nearly the same
+                dealt = [sorted(range(len(packs)), key=lambda n: (-each[n], n))]
+            else:
+                dealt = deal(each, stage.batch, seed, stage.name, epoch, len(steps))
             order += [[n + len(costs) if n >= 0 else -1 for n in step] for step in dealt]
             costs += each
             steps += [[packs[n] if n >= 0 else () for n in step] for step in dealt]
@@ -238,22 +263,33 @@ def choose(group: Sequence[int], samples: Sequence[Sample], stage: StageParams, 
     return shuffled(chosen, seed, stage.name, "visit", epoch, samples[group[0]].id)
 
 
-def _split(chosen: Sequence[int], lengths: Mapping[int, Length] | Lengths, most: int, shares: bool) -> list[Visit]:
+def _split(chosen: Sequence[int], lengths: Lengths, most: int, shares: bool, logits: float) -> list[Visit]:
     """The visit, in as many parts as it needs to fit a pack."""
     if not shares:
-        return [visit_of([n], lengths, False) for n in chosen]
+        return [visit_of([n], lengths, False, logits) for n in chosen]
     parts: list[Visit] = []
     current: list[int] = []
     for n in chosen:
-        if current and visit_of([*current, n], lengths, True).tokens > most:
-            parts.append(visit_of(current, lengths, True))
+        if current and visit_of([*current, n], lengths, True, logits).tokens > most:
+            parts.append(visit_of(current, lengths, True, logits))
             current = []
         current.append(n)
-    return [*parts, visit_of(current, lengths, True)] if current else parts
+    return [*parts, visit_of(current, lengths, True, logits)] if current else parts
 
 
-def _windows(visits: Iterator[Visit], size: int) -> Iterator[list[Visit]]:
-    while window := list(itertools.islice(visits, size)):
+def _windows(visits: Iterator[Visit], stage: StageParams) -> Iterator[list[Visit]]:
+    """What is packed together: some steps' visits, or those of one step where it has a number of samples."""
+    if not stage.samples:
+        while window := list(itertools.islice(visits, WINDOWS * stage.batch)):
+            yield window
+        return
+    window = []
+    for visit in visits:
+        window.append(visit)
+        if sum(len(each.samples) for each in window) >= stage.samples:
+            yield window
+            window = []
+    if window:
         yield window
 
 

@@ -18,6 +18,7 @@ from vistune.models.labels import IGNORE
 from vistune.models.reader import Reader, Reading
 from vistune.store import open_image
 from vistune.tune import StageParams
+from vistune.tune.interrupt import keep_working
 from vistune.tune.loss import weights
 from vistune.tune.packed import Row, packed, padded
 from vistune.tune.plan import Pack, Plan, Visit
@@ -98,7 +99,8 @@ class Batches(Dataset[Batch]):
         self.builder, self.plan = builder, plan
         self.passes: list[tuple[int, list[Pack], bool]] = []  # step, packs, whether they are its last
         for step in range(start, len(plan.steps)):
-            mine = plan.steps[step][rank::processes]
+            packs = plan.steps[step]
+            mine = [*packs, *[()] * (-len(packs) % processes)][rank::processes]
             size = builder.stage.together or len(mine)
             parts = [mine[n : n + size] for n in range(0, len(mine), size)]
             self.passes += [(step, part, n + 1 == len(parts)) for n, part in enumerate(parts)]
@@ -119,6 +121,7 @@ def stream(batches: Batches, workers: int) -> Iterator[tuple[int, bool, Batch]]:
         persistent_workers=False,
         prefetch_factor=2 if workers else None,
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=keep_working,
         generator=torch.Generator(),  # its own: the loop's dropout must not depend on the number of workers
     )
     for (step, _, last), batch in zip(batches.passes, loader, strict=True):

@@ -25,10 +25,16 @@ from vistune.tune.embedding import align
 from vistune.tune.features import Features, cacheable
 from vistune.tune.history import History
 from vistune.tune.loop import train
+from vistune.tune.operations import Operations
 from vistune.tune.plan import Plan, about, make, select
+from vistune.tune.roles import Movement, lines, table
 from vistune.tune.rows import Builder
+from vistune.tune.shortage import explained
 
 VALIDATION_IMAGES = 16
+
+STEADY = ("cell_accuracy", "padding")
+"""What two runs with one seed share; the rest depends on the machine."""
 
 Log = Callable[[dict[str, float], int], None]
 
@@ -119,7 +125,7 @@ def _run(
     chosen = select(samples, stage, seed)
     planned = held_out = None
     if stage.objective != "embedding":
-        planned = make(chosen, staged.reader, stage, seed)
+        planned = make(chosen, staged.reader, stage, seed, Operations(staged, stage))
         held_out = validation(samples, staged.reader, stage, seed)
     frozen = stage.learning_rates.get("vision", 0.0) == 0.0
     features = None
@@ -138,8 +144,11 @@ def _run(
                 "an image."
             )
         engines.groups(vlm, stage)
+        roles = _roles(vlm, stage)
         forget(0)
+        movement = Movement(vlm.model, vlm.family, stage)
         plan = align(staged, features, chosen, stage, seed, record)
+        movement.check(stage.steps - 1)
         state, measured = vlm.model.state_dict(), {"cell_accuracy": plan["cell_accuracy"]}
     else:
         plan = planned.describe()
@@ -148,16 +157,18 @@ def _run(
                 raise VistuneError(f"training stage {stage.name}: LoRA runs with ZeRO 0 to 2, tune.zero is 3.")
             lora.attach(vlm, stage.lora)
         engine = engines.build(vlm, stage, params, root)
+        roles = _roles(vlm, stage)
         builder = Builder(staged.reader, release, stage, features, touch=processes > 1)
         folder = output / "checkpoints" / stage.name
-        measured = train(engine, builder, planned, stage, seed, folder, record, forget, held_out, params.workers)
+        with explained(staged, stage, params, planned):
+            measured = train(engine, builder, planned, stage, seed, folder, record, forget, held_out, params.workers)
         if stage.lora:
             lora.merge(vlm)
         state = vlm.model.state_dict() if stage.lora else engine.state_dict()
     final = {f"final_{k}": v for k, v in history.last().items() if k in ("loss", "validation_loss")}
-    timed = {k: v for k, v in measured.items() if "second" in k}
-    steady = {k: v for k, v in measured.items() if "second" not in k}  # what two runs with one seed share
-    return state, {"plan": plan, "roles": role_table(vlm, stage), "metrics": {**steady, **final}}, timed
+    steady = {k: v for k, v in measured.items() if k in STEADY}
+    timed = {k: v for k, v in measured.items() if k not in STEADY}
+    return state, {"plan": plan, "roles": roles, "metrics": {**steady, **final}}, timed
 
 
 def _first_images(samples: Sequence[Sample]) -> list[Any]:
@@ -201,13 +212,12 @@ def for_stage(reader: Reader, stage: StageParams) -> Reader:
     return type(reader)(reader.family, preset, reader.tokenizer)
 
 
-def role_table(vlm: Vlm, stage: StageParams) -> dict[str, dict[str, Any]]:
-    """Parameters and peak learning rate per role."""
-    sizes = {name: p.numel() for name, p in vlm.model.named_parameters()}
-    return {
-        role: {"parameters": sum(sizes[n] for n in names), "learning_rate": stage.learning_rates.get(role, 0.0)}
-        for role, names in vlm.roles().items()
-    }
+def _roles(vlm: Vlm, stage: StageParams) -> dict[str, dict[str, Any]]:
+    """The table of roles, which the first process prints."""
+    found = table(vlm.model, vlm.family, stage)
+    if engines.world()[0] == 0:
+        print("\n".join(lines(stage.name, found)), flush=True)
+    return found
 
 
 def _ignore(*_: Any) -> None:
