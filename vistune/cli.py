@@ -12,7 +12,8 @@ import typer
 from typer.core import TyperCommand
 
 from vistune import __version__
-from vistune.errors import VistuneError
+from vistune.commands import Debug, ExportCommand, contact_sheet, explain, export_view, families, print_formats
+from vistune.errors import Interrupted, VistuneError
 from vistune.params import resolve
 from vistune.stages import STAGES, Settings, execute, module, repository
 
@@ -46,8 +47,16 @@ Source = Annotated[
         metavar="FORMAT:PATH[,images=DIR]",
     ),
 ]
+Allow = Annotated[
+    list[str],
+    typer.Option(
+        "--allow",
+        help="Reject images under other licences; repeatable: a licence allows what asks for no more than it does. "
+        "`commercial`: all that permit it; `unknown`: take unknown licences too",
+        metavar="LICENCE",
+    ),
+]
 Formats = Annotated[bool, typer.Option("--formats", help="List the annotation formats that are read, and stop")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error")]
 
 
 def settings(params: Path | None, overlays: list[Path], assignments: list[str]) -> dict[str, Any]:
@@ -71,7 +80,11 @@ def run_stage(stage: str, tree: dict[str, Any], given: list[str], output: Path |
             raise VistuneError(f"--input {assignment}: expected NAME=DIR with NAME one of {', '.join(inputs)}.")
         inputs[name] = Path(folder)
     target = output or Path("outputs") / stage
-    done = execute(stage, Settings.parse(tree), inputs, target)
+    try:
+        done = execute(stage, Settings.parse(tree), inputs, target)
+    except Interrupted as stopped:
+        print(f"vistune: {stopped}", file=sys.stderr)
+        raise typer.Exit(stopped.status) from None
     from vistune.summary import counts_line
 
     time = "unchanged" if done.cached else f"{done.seconds:.1f} s"
@@ -141,24 +154,41 @@ def _sources(
     run_stage("sources", tree, [], output)
 
 
-def print_formats() -> None:
-    """Prints the table of annotation formats."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def _tune(
+    params: Params = None,
+    overlay: Overlay = [],  # noqa: B006
+    assign: Assign = [],  # noqa: B006
+    given: Input = [],  # noqa: B006
+    output: Output = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be read, cost and needed, and stop")] = False,
+    debug: Debug = False,
+) -> None:
+    tree = settings(params, overlay, assign)
+    if not plan:
+        _train(tree, given, output)
+        return
+    from vistune.tune.forecast import show
 
-    from vistune.sources import FORMATS
+    release = next((Path(text.partition("=")[2]) for text in given if text.startswith("validate=")), None)
+    show(Settings.parse(tree), release or Path("outputs") / "validate")
 
-    table = Table(box=box.SIMPLE, title="Annotation formats, for --source FORMAT:PATH and files.format in params.yaml")
-    table.add_column("FORMAT", no_wrap=True)
-    table.add_column("what", overflow="fold", ratio=2)
-    table.add_column("fields, and what annotations= names", overflow="fold", ratio=3)
-    for name, format in FORMATS.items():
-        second = f"\nannotations={'' if format.needs else ' (optional)'}: {format.annotations}"
-        fields = format.fields + (second if format.annotations else "")
-        table.add_row(name, Text(format.what), Text(fields))  # Text: brackets are no markup
-    Console().print(table)
+
+def _train(tree: dict[str, Any], given: list[str], output: Path | None) -> None:
+    """The first of the processes that a launcher has started runs the stage; the others take part in its training."""
+    together = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    if together and int(os.environ.get("RANK", 0)) > 0:
+        from vistune.tune.launch import follow
+
+        try:
+            follow()
+        except Interrupted as stopped:
+            raise typer.Exit(stopped.status) from None
+        return
+    run_stage("tune", tree, given, output)
+    if together:
+        from vistune.tune.launch import dismiss
+
+        dismiss()
 
 
 def _adapt(
@@ -166,11 +196,14 @@ def _adapt(
     overlay: Overlay = [],  # noqa: B006
     assign: Assign = [],  # noqa: B006
     source: Source = [],  # noqa: B006
+    allow: Allow = [],  # noqa: B006
     given: Input = [],  # noqa: B006
     output: Output = None,
     debug: Debug = False,
 ) -> None:
     tree = settings(params, overlay, assign)
+    if allow:
+        tree["adapt"] = {**(tree.get("adapt") or {}), "allow_licences": allow}
     if source:
         from_sources(tree, source)
         run_stage("sources", tree, [], None)
@@ -183,6 +216,8 @@ for _stage in STAGES:
         app.command(_stage, help=STAGES[_stage].help, cls=StageCommand)(_sources)
     elif _stage == "adapt":
         app.command(_stage, help=STAGES[_stage].help, cls=StageCommand)(_adapt)
+    elif _stage == "tune":
+        app.command(_stage, help=STAGES[_stage].help, cls=StageCommand)(_tune)
     else:
         _add_stage(_stage)
 
@@ -223,85 +258,10 @@ def show_params(
     print(to_yaml(parsed.seed, parsed.sections, {s: STAGES[s].help for s in STAGES}), end="")
 
 
-class ExportCommand(TyperCommand):
-    """A command whose help goes on to list release views and box formats."""
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        from vistune.boxcodec import CODECS
-
-        if self.name == "export":
-            from vistune.export import VIEWS
-
-            with formatter.section("Views"):
-                formatter.write_dl([(name, view.what) for name, view in VIEWS.items()])
-        with formatter.section("Box formats"):
-            formatter.write_dl([(codec.name, codec.words()) for codec in CODECS.values()])
-
-
-Release = Annotated[Path, typer.Argument(help="Output of `vistune validate`", metavar="RELEASE")]
-
-
-@app.command("export", cls=ExportCommand)
-def export_view(
-    view: Annotated[str, typer.Option("--as", help="Form of the export, see below", metavar="VIEW")],
-    release: Release = Path("outputs/validate"),
-    output: Annotated[Path | None, typer.Option(help="[default: outputs/export/VIEW]", metavar="DIR")] = None,
-    boxes: Annotated[str, typer.Option(help="Format of boxes in the text, see below", metavar="FORMAT")] = "vistune",
-    split: Annotated[str, typer.Option(help="Only this split [default: all]", metavar="SPLIT")] = "",
-    debug: Debug = False,
-) -> None:
-    """Write a release in the form that another trainer, hub or loader reads."""
-    from vistune.export import described, export
-
-    target = output or Path("outputs/export") / view
-    print(f"{described(export(release, view, target, boxes, split))}\n  in {target}")
-
-
-@app.command()
-def explain(
-    id: Annotated[str, typer.Argument(help="Id of a sample, or the start of one", show_default=False)] = "",
-    release: Annotated[Path, typer.Option(help="Output of validate, adapt or self_instruct", metavar="FOLDER")] = Path(
-        "outputs/validate"
-    ),
-    annotation: Annotated[str, typer.Option(help="List the samples made from this annotation", metavar="ID")] = "",
-    template: Annotated[str, typer.Option(help="... phrased by this template", metavar="ID[@VERSION]")] = "",
-    source: Annotated[str, typer.Option(help="... about images of this data set", metavar="DATASET")] = "",
-    debug: Debug = False,
-) -> None:
-    """Show what made a sample; or list the samples (id, task) that an annotation, template or data set made."""
-    from vistune.explain import Query, search
-    from vistune.explain import explain as about
-
-    query = Query(annotation, template, source)
-    if bool(id) == any(vars(query).values()):
-        raise VistuneError("explain needs either the id of a sample, or some of --annotation, --template and --source.")
-    try:
-        if id:
-            print(about(release, id))
-        else:
-            sys.stdout.writelines(f"{sample}\t{task}\n" for sample, task in search(release, query))
-            sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@app.command("sheet", cls=ExportCommand)
-def contact_sheet(
-    release: Release = Path("outputs/validate"),
-    output: Annotated[Path, typer.Option(help="HTML file; a PNG is written beside it", metavar="FILE")] = Path(
-        "sheet.html"
-    ),
-    boxes: Annotated[
-        list[str], typer.Option(help="Format to show, see below; repeatable [default: all]", metavar="FORMAT")
-    ] = [],  # noqa: B006
-    count: Annotated[int, typer.Option(help="Images to show")] = 24,
-    debug: Debug = False,
-) -> None:
-    """Draw boxes of a release as each export writes them, so that a wrong frame is seen."""
-    from vistune.sheet import write_sheet
-
-    made = write_sheet(release, output, boxes, count)
-    print(f"sheet: {made['images']} images in {made['formats']} formats\n  in {made['html']} and {made['png']}")
+app.command("export", cls=ExportCommand)(export_view)
+app.command()(explain)
+app.command("sheet", cls=ExportCommand)(contact_sheet)
+app.command()(families)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from vistune.errors import VistuneError
+from vistune.errors import Interrupted, VistuneError
 from vistune.files import read_json
 from vistune.params import override, read_tree
 from vistune.params import resolve as read_params
@@ -42,6 +42,9 @@ def _spoken(title: str) -> Iterator[None]:
     except VistuneError as error:
         print(f"vistune: {error}", flush=True)
         raise SystemExit(1) from None
+    except Interrupted as stopped:
+        print(f"vistune: {stopped}", flush=True)
+        raise SystemExit(stopped.status) from None
 
 
 def resolve(params: str, overrides: str, seed: int, model_name: str) -> list[str]:

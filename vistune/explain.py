@@ -1,11 +1,13 @@
 """What made a sample, and which samples something made: `vistune explain`.
 
 Forward, a sample is found by its id or the start of it: shards are sorted by id, so the manifest and parquet's
-statistics lead to one row group. Backward, one column is read at a time, so a million rows take about a second.
+statistics lead to one row group. Backward, annotations have an index, and of templates and data sets one column is
+read at a time, so a million rows take less than a second.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,12 +16,15 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vistune.annotationindex import indexed_rows
 from vistune.errors import VistuneError
 from vistune.files import read_json
 from vistune.imagestore import open_store
+from vistune.licences import SENTENCES, restrictions
 from vistune.params import read_tree
 from vistune.records import ImageRef, Reject, Sample
 from vistune.schema import from_table
+from vistune.shards import Shard
 from vistune.store import MANIFEST, shards
 from vistune.workers import cores
 
@@ -29,6 +34,11 @@ if TYPE_CHECKING:
 PREFIX = "vt1:"
 BESIDE = ("adapt", "self_instruct")
 """Stages beside a release that hold the samples it rejected."""
+
+SOURCES = "sources.json"
+"""The list that the sources stage writes."""
+
+IDS = "lineage.annotation_ids.list.element"
 
 AMBIGUOUS = 10
 """Ids shown when an id's start fits several."""
@@ -96,40 +106,79 @@ def find(folder: Path, id: str) -> list[Sample]:
 def search(folder: Path, query: Query) -> Iterator[tuple[str, str]]:
     """Id and task of the samples that fit a query, in the order of their ids.
     Raises VistuneError when none does, naming what is most like it."""
-    listed = [folder / shard.name for shard in shards(folder, "samples")]
+    for table in _found(folder, query):
+        yield from zip(table["id"].to_pylist(), table["task"].to_pylist(), strict=True)
+
+
+def lines(folder: Path, query: Query) -> Iterator[pa.Buffer]:
+    """As `search`, as UTF-8 text: id, tab, task, line break. A million of them take less time than their tuples."""
+    import pyarrow.compute as pc
+
+    tab, end, none = _text("\t"), _text("\n"), _text("")
+    for table in _found(folder, query):
+        for batch in table.to_batches():
+            joined = pc.binary_join_element_wise(batch["id"], batch["task"], tab)
+            text = pc.binary_join_element_wise(joined, none, end)  # the data of an array are its values end to end
+            yield text.buffers()[2]
+
+
+def _found(folder: Path, query: Query) -> Iterator[pa.Table]:
+    listed = shards(folder, "samples")
     count, at_once = 0, 2 * cores()
     with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(listed), at_once):
-            for table in pool.map(partial(_fitting, query=query), listed[start : start + at_once]):
+            for table in pool.map(partial(_fitting, folder, query=query), listed[start : start + at_once]):
                 count += table.num_rows
-                yield from zip(table["id"].to_pylist(), table["task"].to_pylist(), strict=True)
+                if table.num_rows:
+                    yield table
     if not count:
-        raise VistuneError(_nothing(folder, listed, query))
+        raise VistuneError(_nothing(folder, [folder / shard.name for shard in listed], query))
 
 
-def _fitting(path: Path, query: Query) -> pa.Table:
+def _fitting(folder: Path, shard: Shard, query: Query) -> pa.Table:
     """Id and task of the rows of a shard that fit."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    path, annotation = folder / shard.name, _text(query.annotation)
+    indexed = indexed_rows(path, shard.sha256, annotation) if query.annotation else None
     with pq.ParquetFile(path) as file:
+        if indexed is not None and not len(indexed):
+            return file.schema_arrow.empty_table().select(["id", "task"])
         masks: list[pa.Array] = []
         if query.source:
-            masks.append(pc.equal(_column(file, "dataset"), query.source))
+            masks.append(pc.equal(_column(file, "dataset"), _text(query.source)))
         if query.template:
             equal: list[pa.Array] = []
             for name in ("lineage.template", "lineage.prompt"):
                 column = _column(file, name)
-                equal += [pc.equal(column, t) for t in column.unique().to_pylist() if names(t, query.template)]
+                fitting = (t for t in column.unique().to_pylist() if names(t, query.template))
+                equal += [pc.equal(column, _text(t)) for t in fitting]
             masks.append(reduce(pc.or_, equal) if equal else pc.is_null(column))
         if query.annotation:
-            ids = _column(file, "lineage.annotation_ids.list.element")
-            rows = pc.list_parent_indices(ids).filter(pc.equal(pc.list_flatten(ids), query.annotation))
-            rows = reduce(lambda found, mask: found.filter(mask.take(found)), masks, rows.unique())
+            rows = indexed if indexed is not None else _resting_on(_column(file, IDS), annotation)
+            rows = reduce(lambda found, mask: found.filter(mask.take(found)), masks, rows)
         else:
             rows = pc.indices_nonzero(reduce(pc.and_, masks))
         listed = file.read(columns=["id", "task"]) if len(rows) else file.schema_arrow.empty_table()
-        return listed.select(["id", "task"]).take(rows)
+        return listed.select(["id", "task"]).take(rows) if len(rows) < listed.num_rows else listed
+
+
+def _resting_on(ids: pa.ListArray, annotation: pa.StringScalar) -> pa.Array:
+    """The rows whose ids hold an annotation's, in order, each once."""
+    import pyarrow.compute as pc
+
+    return pc.list_parent_indices(ids).filter(pc.equal(pc.list_flatten(ids), annotation)).unique()
+
+
+def _text(value: str) -> pa.StringScalar:
+    """What `pa.scalar` makes of a text. That, and all that takes Python values, imports pandas first if it is
+    installed, which takes longer than a search."""
+    import pyarrow as pa
+
+    data = value.encode()
+    ends = b"".join(end.to_bytes(4, sys.byteorder) for end in (0, len(data)))
+    return pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(ends), pa.py_buffer(data)])[0]
 
 
 def names(template: str, wanted: str) -> bool:
@@ -202,8 +251,15 @@ def _lines(folder: Path, s: Sample, rejects: list[Reject]) -> Iterator[tuple[str
     for image in s.images:
         yield "image", f"{_place(folder, image)} · {image.width}x{image.height} {image.format}"
         yield "", f"sha256 {image.sha256}"
-        credit = shown.get(image.path, {}).get("attribution", "")
-        yield "", f"licence {s.licence}" + (f" · attribution {credit}" if credit else "")
+        credit = shown.get(image.path, {})
+        by = f" · attribution {credit['attribution']}" if credit.get("attribution") else ""
+        yield "", f"licence {credit.get('licence') or s.licence}{by}"
+    yield "licence", f"{s.licence} · {', '.join(sorted(restrictions(s.licence))) or 'asks for nothing'}"
+    stated = _annotation_licence(folder, s.dataset)
+    if stated:
+        yield "", f"annotations {stated}"
+    if line.template.count("@") > 1:
+        yield "", f"sentences of the template {SENTENCES}"
     yield "source", line.annotated_image
     for file in line.files:
         yield "", f"{file.path} · sha256 {file.sha256}"
@@ -240,6 +296,15 @@ def _passed(folder: Path, id: str) -> str:
 def _attribution(folder: Path) -> dict[str, dict[str, str]]:
     path = folder / "attribution.json"
     return read_json(path) if path.is_file() else {}
+
+
+def _annotation_licence(folder: Path, dataset: str) -> str:
+    """What the sources that a folder was made from say of it; empty where that is the licence of the images."""
+    for root in (folder / "sources", folder.parent / "sources"):
+        if (root / SOURCES).is_file():
+            found = [d for d in read_json(root / SOURCES).get("datasets", []) if d.get("name") == dataset]
+            return found[0].get("annotation_licence", "") if found else ""
+    return ""
 
 
 def _place(folder: Path, image: ImageRef) -> str:

@@ -2,7 +2,8 @@
 
 A record folder holds `samples-00000.parquet ...` and `rejects-00000.parquet ...` (zstd, no pixels), sorted and
 written with pinned settings, so equal records give equal bytes, and `records.json`, written last, which lists them
-with their digests. Shards it does not list are not read. Images lie once each, under the digest of their bytes.
+with their digests. Shards it does not list are not read. Large shards of samples have an index (`annotationindex`).
+Images lie once each, under the digest of their bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vistune.annotationindex import write_index
 from vistune.errors import VistuneError
 from vistune.files import inside, read_json, write_json
 from vistune.hashing import file_digest, merkle_root
@@ -26,6 +28,7 @@ from vistune.schema import from_batch, to_batch
 from vistune.shards import Shard, SortedShards
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from PIL import Image
 
 __all__ = [
@@ -66,14 +69,21 @@ class RecordWriter(SortedShards):
     def __init__(self, folder: Path, kind: str) -> None:
         super().__init__(folder, kind, *KINDS[kind])
         _list(folder, kind, None)
-        for pattern in (f"{kind}-*.parquet", f".{kind}-*.tmp"):  # of an earlier attempt, whole or cut short
-            for old in folder.glob(pattern):
-                old.unlink()
+        for name in (kind, "annotations") if kind == "samples" else (kind,):
+            for pattern in (f"{name}-*.parquet", f".{name}-*.tmp"):  # of an earlier attempt, whole or cut short
+                for old in folder.glob(pattern):
+                    old.unlink()
 
     def finish(self) -> list[Shard]:
         written = super().finish()
         _list(self.folder, self.kind, written)
         return written
+
+    def _write(self, table: pa.Table, number: int) -> Shard:
+        shard = super()._write(table, number)
+        if self.kind == "samples":
+            write_index(self.folder / shard.name, shard.sha256, table)
+        return shard
 
 
 def write_samples(folder: Path, samples: Iterable[Sample]) -> int:

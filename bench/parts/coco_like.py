@@ -138,8 +138,44 @@ def annotated(count: int) -> Iterator[Any]:
         yield AnnotatedImage(f"coco/{n}", "coco", "train", image, "CC BY 4.0", **known)
 
 
+def _tables(images: int) -> dict[str, Any]:
+    """What instances and captions files share, with all the fields of the published ones."""
+    return {
+        "info": {"description": "COCO-like", "url": "", "version": "1.0", "year": 2017, "contributor": ""},
+        "licenses": [
+            {"url": f"http://creativecommons.org/licenses/{n}/2.0/", "id": n, "name": f"CC BY {n}"} for n in range(1, 9)
+        ],
+        "images": [
+            {
+                "license": 1 + n % 8,
+                "file_name": f"{n:012d}.jpg",
+                "coco_url": f"http://images.cocodataset.org/train2017/{n:012d}.jpg",
+                "height": 480,
+                "width": 640,
+                "date_captured": f"2013-11-{1 + n % 28:02d} {n % 24:02d}:{n % 60:02d}:{7 * n % 60:02d}",
+                "flickr_url": f"http://farm{n % 9}.staticflickr.com/{n % 9000}/{7919 * n % 10**10}_{n:010x}_z.jpg",
+                "id": n,
+            }
+            for n in range(1, images + 1)
+        ],
+    }
+
+
+def captions_file(path: Path) -> Path:
+    """Five captions for each image of `COCO`, in no order, as published."""
+    rng, images = random.Random(0), COCO[0]
+    rows = [
+        {"image_id": n, "id": 5 * n + k, "caption": text}
+        for n in range(1, images + 1)
+        for k, text in enumerate(sentences(rng, [rng.randrange(len(CATEGORIES)) for _ in range(3)]))
+    ]
+    rng.shuffle(rows)
+    path.write_text(json.dumps(_tables(images) | {"annotations": rows}))
+    return path
+
+
 def coco_file(path: Path) -> Path:
-    """An instances file of `COCO` size, with outlines of eight corners."""
+    """An instances file of `COCO` size, with outlines of eight corners, in no order, as published."""
     rng, images, total = random.Random(0), *COCO
     rows = []
     for n in range(1, total + 1):
@@ -151,12 +187,8 @@ def coco_file(path: Path) -> Path:
             {"segmentation": [corners], "area": round(w * h, 2), "iscrowd": 0, "image_id": 1 + n % images}
             | {"bbox": [x, y, w, h], "category_id": 1 + rng.randrange(80), "id": n}
         )
-    tree = {
-        "licenses": [{"id": 1, "name": "CC BY 4.0"}],
-        "images": [
-            {"license": 1, "file_name": f"{n:012d}.jpg", "height": 480, "width": 640, "id": n}
-            for n in range(1, images + 1)
-        ],
+    rng.shuffle(rows)
+    tree = _tables(images) | {
         "annotations": rows,
         "categories": [
             {"supercategory": f"group {n % 12}", "id": n, "name": name} for n, name in enumerate(CATEGORIES, start=1)

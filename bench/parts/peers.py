@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def datumaro(python: str) -> dict[str, Any]:
         dataset = Dataset("coco", "train", "images", (AnnotationFile("coco_instances", path.name),))
         ours = best(lambda: list_rows(folder, dataset, [], "sources", Tally()), 3)
     if peer is None:
-        return {"peer": "not installed"}
+        return absent("datumaro", python)
     return {
         "version": peer["version"],
         "peer_s": round(peer["seconds"], 2),
@@ -96,7 +97,7 @@ def data_juicer(python: str) -> dict[str, Any]:
         file.flush()
         peer = run_peer(python, DATA_JUICER, file.name)
     if peer is None:
-        return {"peer": "not installed"}
+        return absent("py-data-juicer", python)
     none = PerImage(**dict.fromkeys(vars(PerImage()), 0))
     made = Adapter(Params(languages={"en": 1.0}, per_image=replace(none, presence=8)), 0)
     count = sum(1 for image in shown for _ in made.samples(image))
@@ -107,6 +108,11 @@ def data_juicer(python: str) -> dict[str, Any]:
         "ours_samples_per_s": round(ours),
         "ratio": {"by_row": round(ours / peer["Row"], 1), "by_batch": round(ours / peer["Batch"], 1)},
     }
+
+
+def absent(peer: str, python: str) -> dict[str, Any]:
+    print(f"NOT MEASURED: {python or 'no interpreter given, and so none'} has {peer}.", file=sys.stderr, flush=True)
+    return {"peer": "not installed"}
 
 
 def run_peer(python: str, script: str, *arguments: str) -> dict[str, Any] | None:

@@ -7,12 +7,13 @@ from typing import Any
 
 
 def best(work: Callable[[], Any], times: int = 5) -> float:
-    """The least processor time of this process, in seconds."""
+    """The least processor time of this process, in seconds. What `work` returns is let go off the clock."""
     found = float("inf")
     for _ in range(times):
         start = time.process_time()
-        work()
+        result = work()
         found = min(found, time.process_time() - start)
+        del result
     return found
 
 

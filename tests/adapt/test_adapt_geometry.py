@@ -16,6 +16,7 @@ from vistune.adapt.geometry import (
     reading_order,
     side_of,
 )
+from vistune.boxcodec import NATIVE
 
 sizes = st.tuples(st.integers(1, 20_000), st.integers(1, 20_000))
 fractions = st.tuples(*[st.floats(0, 1)] * 4)
@@ -46,6 +47,20 @@ def test_area_as_text_agrees_with_the_text(size, f):
     box = box_of(size, f)
     x1, y1, x2, y2 = (int(n) for n in box_text(box, *size)[1:-1].split(", "))
     assert has_area_as_text(box, *size) == (x1 < x2 and y1 < y2)
+
+
+@given(sizes, st.lists(st.integers(0, 4_000_000), min_size=4, max_size=4), st.sampled_from((1, 2, 100)))
+def test_the_text_is_that_of_the_native_codec_to_the_last_tie(size, numbers, parts):
+    """Boxes of whole, half and hundredth pixels, which fall on the middle between two bins as others hardly do."""
+    x1, y1, x2, y2 = (n % (size[k % 2] * parts + 1) / parts for k, n in enumerate(numbers))
+    box = (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
+    text = box_text(box, *size)
+    assert text == NATIVE.encode(box, *size)
+    assert parse_box_text(text, *size) == NATIVE.decode(text, *size)
+
+
+def test_a_tie_that_two_ways_of_rounding_once_told_apart():
+    assert box_text((126, 283, 175, 468), 350, 1760) == "[360, 161, 500, 266]"  # 175 is the middle of 350
 
 
 def test_corners_of_the_image():

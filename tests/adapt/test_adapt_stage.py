@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vistune.adapt import Params, PerImage, run
+from vistune.adapt import Params, PerImage, fingerprint, run
 from vistune.adapt.build import Adapter
 from vistune.adapt.geometry import box_text
 from vistune.errors import VistuneError
@@ -114,6 +114,13 @@ def test_rows_add_up_and_all_tasks_come_out(sources, adapt, tmp_path):
     json.dumps(summary)
 
 
+def test_merged_turns_are_counted_by_the_template_of_each(sources, adapt, tmp_path):
+    _, samples, _ = adapt(sources(), Params(languages={"en": 1.0}, merge_turns=True))
+    written = read_json(tmp_path / "out/counts.json")["template"]
+    assert written == dict(sorted(Counter(t for s in samples for t in s.lineage.template.split()).items()))
+    assert sum(written.values()) > len(samples) == IMAGES
+
+
 def test_lineage_is_complete(sources, adapt):
     root = sources()
     _, samples, _ = adapt(root, Params(languages={"en": 1.0, "zh": 1.0}))
@@ -127,7 +134,7 @@ def test_lineage_is_complete(sources, adapt):
         assert digests.items() <= {f.path: f.sha256 for f in s.lineage.files}.items()
         assert s.group == s.images[0].sha256 == file_digest(root / s.images[0].path)
         assert (s.dataset, s.split, s.method) == ("toys", "train", "adapt")
-        assert s.licence == ("CC BY-SA 4.0" if int(s.lineage.annotated_image[5:]) % 2 else "CC0")
+        assert s.licence == ("CC-BY-SA-4.0" if int(s.lineage.annotated_image[5:]) % 2 else "CC0-1.0")
         assert [m.role for m in s.messages] == ["user", "assistant"]
         assert s.messages[0].images == (0,) and s.messages[1].text == s.response
         assert s.messages[0].text.startswith(s.instruction[:6])
@@ -204,11 +211,31 @@ def test_withheld_tasks_are_counted_rejects(sources, adapt):
 
 def test_licences(sources, adapt):
     summary, samples, rejects = adapt(sources(), Params(allow_licences=("cc0",)))
-    assert {s.licence for s in samples} == {"CC0"}
+    assert {s.licence for s in samples} == {"CC0-1.0"}
     assert summary["counts"]["rejected"] == {"licence_not_allowed": IMAGES // 2}
     assert rejects[0].key == "toys/1" and "CC BY-SA 4.0" in rejects[0].detail
+    assert {s.licence for s in adapt(sources(), Params(allow_licences=("CC BY-SA 2.0",)))[1]} == {
+        *("CC0-1.0", "CC-BY-SA-4.0"),  # what asks for no more may pass
+    }
     none = adapt(sources("none", coco(licenses=[{"id": 1, "name": "CC0"}, {"id": 2, "name": ""}])), name="none")[0]
     assert none["counts"]["rejected"] == {"licence_missing": IMAGES // 2}
+    odd = sources("odd", coco(licenses=[{"id": 1, "name": "CC0"}, {"id": 2, "name": "House rules"}]))
+    assert adapt(odd, name="odd")[0]["counts"]["rejected"] == {"licence_unknown": IMAGES // 2}
+    for allow in (("unknown",), ("House rules", "CC0")):
+        summary, samples, _ = adapt(odd, Params(allow_licences=allow), name="odd")
+        assert not summary["counts"]["rejected"] and {s.licence for s in samples} == {"CC0-1.0", "House rules"}
+
+
+def test_a_sample_is_under_the_licences_of_all_its_sources(sources, adapt):
+    files = (AnnotationFile("coco_instances", "toys/boxes.json"),)
+    dataset = Dataset("toys", "train", "toys/images", files, annotation_licence="CC BY-NC 2.0")
+    _, samples, _ = adapt(sources(dataset=dataset))
+    found = {(int(s.lineage.annotated_image[5:]) % 2, s.licence) for s in samples}
+    assert found == {(0, "CC-BY-NC-2.0"), (1, "CC-BY-NC-2.0 AND CC-BY-SA-4.0")}
+    summary, samples, _ = adapt(sources(dataset=dataset), Params(allow_licences=("CC BY-NC 4.0",)))
+    assert summary["counts"]["rejected"] == {"licence_not_allowed": IMAGES // 2} and samples
+    with pytest.raises(VistuneError, match=r"no sample from 12 images; rejected: 12 licence_not_allowed"):
+        adapt(sources(dataset=dataset), Params(allow_licences=("commercial",)))
 
 
 def test_names_missing_in_a_language_are_rejects(sources, adapt):
@@ -219,6 +246,15 @@ def test_names_missing_in_a_language_are_rejects(sources, adapt):
     assert all("/zh/" in r.key and "'dog'" in r.detail for r in rejects)
     yes = Counter((s.language, s.polarity) for s in samples if s.task == "presence")
     assert yes["zh", "yes"] == yes["zh", "no"] > 0
+
+
+def test_a_data_set_without_names_in_a_language_is_not_at_fault(sources, adapt):
+    tree = coco()
+    for category in tree["categories"]:
+        category.pop("names", None)
+    summary, samples, _ = adapt(sources(tree=tree), Params(languages={"en": 1.0, "zh": 1.0}))
+    assert not summary["counts"]["rejected"]
+    assert {s.language for s in samples} == {"en"}
 
 
 def test_bad_rows_of_the_source_are_counted(sources, adapt):
@@ -278,6 +314,16 @@ def test_sources_named_in_params_replace_the_stage(sources, adapt, tmp_path, mon
     assert root.is_dir()
 
 
+def test_sources_named_in_params_are_part_of_what_the_result_depends_on(sources, tmp_path, monkeypatch):
+    root = sources("mine", captions=False)
+    monkeypatch.chdir(tmp_path)
+    params = Params(sources=("coco_instances:mine/toys/boxes.json,images=mine/toys/images",))
+    before = fingerprint(params)
+    assert before == fingerprint(params) != fingerprint(Params()) == fingerprint(Params())
+    (root / "toys/boxes.json").write_text((root / "toys/boxes.json").read_text().replace("apple", "pear"))
+    assert fingerprint(params) != before
+
+
 def test_no_image_no_sample_no_data_set(sources, adapt, tmp_path):
     root = sources()
     for path in (root / "toys/images").iterdir():
@@ -287,7 +333,9 @@ def test_no_image_no_sample_no_data_set(sources, adapt, tmp_path):
     ):
         adapt(root)
     with pytest.raises(VistuneError, match=r"no sample from 12 images; rejected: 12 licence_not_allowed"):
-        adapt(sources("other"), Params(allow_licences=("MIT",)))
+        adapt(
+            sources("other", coco(licenses=[{"id": n, "name": "GPL"} for n in (1, 2)])), Params(allow_licences=("MIT",))
+        )
     (tmp_path / "empty").mkdir()
     write_manifest(tmp_path / "empty", Manifest())
     with pytest.raises(VistuneError, match="lists no data set"):

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from vistune.cli import print_formats
+from vistune.commands import print_formats
 from vistune.sources import FORMATS
 
 

@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from vistune.licences import Allowed
 from vistune.records import Category, Lineage, Message, Region, SourceFile, conversation
 from vistune.validate.checks import CHECKS, Rules, check_rows
 from vistune.validate.evidence import Names, read_evidence
@@ -30,7 +31,7 @@ def read(sources):
 def rules(world, **changes):
     evidence = read(world.sources)
     both = {"adapt": evidence, "self_instruct": evidence}
-    return replace(Rules(frozenset(("en", "zh")), frozenset(), 1.0, 400, both), **changes)
+    return replace(Rules(frozenset(("en", "zh")), Allowed(), 1.0, 400, both), **changes)
 
 
 def said(sample, response):
@@ -144,7 +145,7 @@ CASES = [(reason, n, *case) for reason, cases in DEFECTS.items() for n, case in 
 
 
 def test_clean_samples_break_no_check_and_every_check_looks_at_some(world):
-    kept, rejects, tallies = check_rows(world.samples, rules(world, licences=frozenset(("cc by 4.0",))))
+    kept, rejects, tallies = check_rows(world.samples, rules(world, licences=Allowed(("cc by 4.0",))))
     assert rejects == []
     assert kept == world.samples
     assert {t.name: t.failed for t in tallies} == dict.fromkeys((c.name for c in CHECKS), 0)
@@ -229,7 +230,7 @@ def test_what_is_right_is_not_flagged(world):
 def test_licence_outside_the_list_is_policy_and_spelled_in_any_case(world):
     target = world.pick("caption")
     samples = world.change(target, licence="CC BY-NC 4.0")
-    _, rejects, _ = check_rows(samples, rules(world, licences=frozenset(("cc by 4.0",))))
+    _, rejects, _ = check_rows(samples, rules(world, licences=Allowed(("cc by 4.0",))))
     assert [(r.key, r.reason) for r in rejects] == [(target.id, "licence_not_allowed")]
 
 

@@ -64,11 +64,22 @@ class Params:
         default_factory=lambda: {"random": 0.25, "similar": 0.5, "popular": 0.125, "adversarial": 0.125}
     )
     merge_turns: bool = False  # one conversation per image and language instead of one sample per question
-    allow_licences: tuple[str, ...] = ()  # images under other licences are rejected; empty: every stated licence
+    # Images under other licences are rejected. A licence also allows those that ask for no more than it does;
+    # `commercial` and `derivatives` ask for what must be permitted; `unknown` takes licences that are not known, and
+    # images that state none. Empty: every known licence that permits something.
+    allow_licences: tuple[str, ...] = ()
     # Read these (`FORMAT:PATH,images=DIR,...`) instead of the sources stage's data sets. They are gathered in
     # `sources/` of the output, which the samples' image paths are then relative to.
     sources: tuple[str, ...] = ()
     workers: int = 0  # processes; 0: one per core where the data is large enough. The result is the same
+
+
+def fingerprint(params: Params) -> str:
+    """A digest of what the result depends on besides inputs and `params`: the user's own files."""
+    from vistune.sources import parse_source
+    from vistune.sources.own_data import fingerprint
+
+    return fingerprint([parse_source(text) for text in params.sources], ())
 
 
 def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:

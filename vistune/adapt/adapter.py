@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
 
 from vistune.adapt import Params, phrasing
 from vistune.adapt.draws import Draws
@@ -10,9 +12,11 @@ from vistune.adapt.language import Language
 from vistune.adapt.phrasing import Frame, Phrase
 from vistune.adapt.scene import Scene
 from vistune.adapt.tasks import TASKS, Candidate, Found, Refused
+from vistune.adapt.tasks.found import WORDLESS
 from vistune.adapt.turns import MULTI_TURN, merged, ready_made
 from vistune.adapt.vocabulary import Statistics, Vocabulary
 from vistune.errors import VistuneError
+from vistune.licences import SENTENCES, Allowed, effective
 from vistune.params import unknown
 from vistune.records import AnnotatedImage, Dialogue, Lineage, Message, Region, Reject, Sample, sample_id
 
@@ -41,7 +45,7 @@ class Adapter:
         self.params, self.seed = params, seed
         self.languages = phrasing.languages(params.languages)
         self.templates = {language.code: phrasing.load(language) for language in self.languages}
-        self.licences = frozenset(name.casefold() for name in params.allow_licences)
+        self.refusal = lru_cache(maxsize=4096)(Allowed(params.allow_licences).refusal)
         self.tasks = {name: task for name, task in TASKS.items() if getattr(params.per_image, name) > 0}
         self.rejects: list[Reject] = []
         self.candidates = 0
@@ -56,13 +60,13 @@ class Adapter:
         """All samples of `image`. With `tasks`, candidates of other tasks are rejected: their data set withholds
         them from instruction."""
         self.images += 1
-        refusal = self._licence(image)
-        if refusal:
+        refusal = self.refusal(image.licence)
+        if refusal is not None:
             self.candidates += 1
-            self._reject(image.id, refusal)
+            self._reject(image.id, Refused(*refusal))
         elif isinstance(image, Dialogue):
             self.candidates += 1
-            yield ready_made(image, self.seed)
+            yield ready_made(replace(image, licence=effective(image.licence)), self.seed)
         elif self.params.merge_turns:
             yield from self._merged(image, tasks)
         else:
@@ -70,13 +74,15 @@ class Adapter:
 
     def _single(self, image: AnnotatedImage, tasks: tuple[str, ...]) -> Iterator[Sample]:
         scene = Scene(image, self._vocabulary(image))
-        applying = self._applying(image)
+        applying, licence = self._applying(image), effective(image.licence, SENTENCES)
         for language in self.languages:
             templates = self.templates[language.code]
             for task, find in self._phrased(applying, image, language):
                 draws = Draws(self.seed, image.id, task, language.code)
                 wording = Draws(self.seed, image.id, task, language.code, "template")
                 for item, found in enumerate(find(scene, language, self.params, draws)):
+                    if isinstance(found, Refused) and found.reason in WORDLESS and not scene.speaks(language.code):
+                        continue  # nothing is wrong with a data set that is in other languages
                     self.candidates += 1
                     if isinstance(found, Candidate) and tasks and task not in tasks:
                         found = Refused("task_withheld", f"{image.dataset} gives only {', '.join(tasks)}.")
@@ -90,7 +96,7 @@ class Adapter:
                         if found.framed or any(found.boxes)
                         else None
                     )
-                    yield self._sample(image, task, language, item, found, phrase, frame)
+                    yield self._sample(image, licence, task, language, item, found, phrase, frame)
 
     def _merged(self, image: AnnotatedImage, tasks: tuple[str, ...]) -> Iterator[Sample]:
         """One conversation of the samples of each language. A candidate that becomes a turn is not counted by itself:
@@ -106,6 +112,7 @@ class Adapter:
     def _sample(
         self,
         image: AnnotatedImage,
+        licence: str,
         task: str,
         language: Language,
         item: int,
@@ -139,7 +146,7 @@ class Adapter:
             messages=(Message("user", user, (0,)), Message("assistant", response)),
             images=(image.image,),
             lineage=lineage,
-            licence=image.licence,
+            licence=licence,
             group=image.image.sha256,
             language=language.code,
             polarity=found.polarity,
@@ -168,13 +175,6 @@ class Adapter:
         return [
             (task, find) for task, find in applying if draws.below(FINE) < share * FINE or (first and task == "caption")
         ]
-
-    def _licence(self, image: AnnotatedImage | Dialogue) -> Refused | None:
-        if not image.licence.strip():
-            return Refused("licence_missing", "the image states no licence; give its data set one in `sources`.")
-        if self.licences and image.licence.casefold() not in self.licences:
-            return Refused("licence_not_allowed", f"{image.licence!r} is not among adapt.allow_licences.")
-        return None
 
     def _vocabulary(self, image: AnnotatedImage) -> Vocabulary:
         """The vocabulary, indexed once for the images that share it (in another process: one that equals it)."""

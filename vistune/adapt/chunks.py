@@ -16,7 +16,7 @@ from vistune.adapt.vocabulary import Statistics
 from vistune.records import Category, Reject, Sample, SourceFile
 from vistune.schema import to_batch
 from vistune.sources import Dataset, Tally
-from vistune.sources.join import annotated, listed
+from vistune.sources.join import annotated, listed, no_collection
 from vistune.sources.rows import DialogueRow, Entry, Listing
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Tables:
             by["language"][s.language] += 1
             by["dataset"][s.dataset] += 1
             by["split"][s.split] += 1
-            by["template"][s.lineage.template] += 1
+            for template in s.lineage.template.split():  # one of each turn
+                by["template"][template] += 1
             if s.polarity:
                 by["polarity"][f"{s.task}.{s.polarity}"] += 1
             self._show(s)
@@ -118,8 +119,9 @@ class Worker:
         self._statistics.setdefault(dataset.name, chunk.statistics)
         listing = Listing(dataset.name, "adapt", refused, Tally(), vocabulary=chunk.vocabulary)
         samples: list[Sample] = []
-        for image in annotated(self.root, dataset, listing, chunk.rows, chunk.files):
-            samples += adapter.samples(image, dataset.tasks)
+        with no_collection():
+            for image in annotated(self.root, dataset, listing, chunk.rows, chunk.files):
+                samples += adapter.samples(image, dataset.tasks)
         rejects = refused + adapter.rejects
         tables = Tables()
         tables.count(samples)

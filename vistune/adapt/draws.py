@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from typing import TypeVar
 
 T = TypeVar("T")
 
 BITS = 512
-"""Of one hash: enough for the choices that one task makes about one image."""
+"""Of one hash (BLAKE2b's own size): enough for the choices that one task makes about one image."""
 
 SPARE_BITS = 24
 """A number below n is taken while at least n * 2**24 values are left, so no value is favoured by more than 2**-24."""
+
+MOST = 1 << (BITS - SPARE_BITS)
+"""So many values can be told apart by the numbers drawn from one hash."""
 
 
 class Draws:
@@ -23,21 +26,22 @@ class Draws:
     True
     """
 
-    __slots__ = ("_hashes", "_key", "_room", "_value")
+    __slots__ = ("_hashes", "_key", "_taken", "_value")
 
     def __init__(self, seed: int, *key: str) -> None:
         # No id holds a NUL character, so different keys are different texts.
         self._key = "\0".join((str(seed), *key))
-        self._hashes, self._value, self._room = 0, 0, 0
+        self._hashes = self._value = 0
+        self._taken = MOST + 1  # the product of the bounds so far
 
     def below(self, bound: int) -> int:
         """An integer from 0 to `bound` - 1. `bound` is at most 2**40."""
-        if self._room < bound << SPARE_BITS:
-            digest = hashlib.blake2b(f"{self._key}\0{self._hashes}".encode(), digest_size=BITS // 8).digest()
-            self._value, self._room = int.from_bytes(digest, "big"), 1 << BITS
+        self._taken *= bound
+        if self._taken > MOST:
+            digest = blake2b(f"{self._key}\0{self._hashes}".encode()).digest()
+            self._value, self._taken = int.from_bytes(digest, "big"), bound
             self._hashes += 1
         self._value, drawn = divmod(self._value, bound)
-        self._room //= bound
         return drawn
 
     def order(self, items: Sequence[T]) -> Iterator[T]:

@@ -13,6 +13,8 @@ from vistune.adapt.words import CLAUSES, IN_CHINESE, MATERIALS_IN_CHINESE, NO_CL
 
 CHINESE_NUMBERS = ("零", "一", "两", "三", "四", "五", "六", "七", "八", "九", "十")
 CACHED = 100_000
+RECENT = 256
+"""Texts whose words are remembered: several tasks look at the captions of an image."""
 
 NEGATED = {
     f"{verb}n{mark}t"
@@ -22,6 +24,7 @@ NEGATED = {
 """Verbs with "not" in them: "isn't"."""
 
 _ENGLISH_WORDS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_ASCII_WORDS = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")  # of text in lower case
 _CHINESE_WORDS = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 
 
@@ -57,10 +60,20 @@ class Language:
     comma: str
     space: str  # between the sentences of an instruction
 
+    def words_of(self, text: str) -> tuple[str, ...]:
+        """The words of a text in lower case."""
+        return _words_of(self.words, text)
+
     def slots(self, group: str) -> tuple[str, ...]:
         """The slots that a group of slots stands for; any other slot stands for itself. A template uses one of a
         group's slots but not only those that agree with it ("is")."""
         return {"noun": tuple(self.forms("x")), "reference": tuple(self.refer("x", ""))}.get(group, (group,))
+
+
+@lru_cache(RECENT)
+def _words_of(words: re.Pattern[str], text: str) -> tuple[str, ...]:
+    text = text.lower()
+    return tuple((_ASCII_WORDS if words is _ENGLISH_WORDS and text.isascii() else words).findall(text))
 
 
 AGREEING = frozenset(("is", "Is"))

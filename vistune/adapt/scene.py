@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from vistune.adapt.draws import Draws
 from vistune.adapt.geometry import has_area_as_text
@@ -22,6 +22,20 @@ NEAREST = 8
 Negative = Literal["random", "similar", "popular", "adversarial"]
 """How an absent category is drawn: from all; from the group of one that is shown; from those that the data set shows
 most often; from those that it shows together with one that is shown here (POPE, Li et al. 2023, section 3.2)."""
+
+
+T = TypeVar("T")
+
+
+class cached(Generic[T]):
+    """`functools.cached_property` without its lock, which takes longer than most of what is worked out here."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self.make, self.__doc__ = make, make.__doc__
+
+    def __get__(self, scene: Any, owner: Any = None) -> T:
+        found = scene.__dict__[self.make.__name__] = self.make(scene)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +56,12 @@ class Scene:
         self.things = [o for o in self.objects if o.thing and not o.crowd]
         self._questions: dict[str, tuple[list[Question], list[tuple[str, str]]]] = {}
 
-    @cached_property
+    @cached
     def regions(self) -> tuple[Region, ...]:
         """All objects, background and crowds included."""
         return tuple(Region(o.box, o.category.label, o.id) for o in self.objects)
 
-    @cached_property
+    @cached
     def _regions(self) -> dict[int, Region]:
         return dict(zip(map(id, self.objects), self.regions, strict=True))
 
@@ -55,44 +69,49 @@ class Scene:
         """Of one of `objects`."""
         return self._regions[id(o)]
 
-    @cached_property
+    @cached
     def every(self) -> tuple[str, ...]:
         """Ids of all objects: what a statement about the whole image rests on."""
         return tuple(o.id for o in self.objects)
 
-    @cached_property
+    @cached
     def occurrences(self) -> Counter[str]:
         """How often each label is annotated, crowds and background included."""
         return Counter(o.category.label for o in self.objects)
 
-    @cached_property
+    @cached
     def categories(self) -> dict[str, Category]:
         """Every category annotated in the image, by label in the order of the alphabet."""
         found = {o.category.label: o.category for o in self.objects}
         return dict(sorted(found.items()))
 
-    @cached_property
+    @cached
     def by_id(self) -> dict[str, Annotation]:
         return {o.id: o for o in self.objects}
 
-    @cached_property
+    @cached
     def complete(self) -> frozenset[str]:
         """Labels of which every instance in this image is annotated, though the data set annotates other images for
         other ones."""
         return frozenset(self.image.complete)
 
+    def speaks(self, language: str) -> bool:
+        """Whether the data set names its categories in a language. Of one without a vocabulary this image tells."""
+        shown = [*self.categories.values(), *(verdict.category for verdict in self.image.labels)]
+        return bool(self.vocabulary.named(language)) or any(category.name(language) for category in shown)
+
     def exhaustive(self, label: str) -> bool:
         """Whether an instance that is not annotated does not exist."""
         return label in self.vocabulary or label in self.complete
 
-    @cached_property
+    @cached
     def clear(self) -> frozenset[str]:
         """Labels that no other category in the image could be called by."""
         present = list(self.categories.values())
         pair = self.vocabulary.confusable_pair
         return frozenset(a.label for a in present if not any(pair(a, b) for b in present if a is not b))
 
-    @cached_property
+    @cached
     def unique(self) -> list[Annotation]:
         """Things whose name fits nothing else that is annotated, and whose box has an area as text."""
         seen, clear = self.occurrences, self.clear
@@ -104,17 +123,17 @@ class Scene:
             and has_area_as_text(o.box, self.width, self.height)
         ]
 
-    @cached_property
+    @cached
     def proven_unique(self) -> list[Annotation]:
         """Those of `unique` whose category is annotated exhaustively: there is no second one without a box."""
         return [o for o in self.unique if self.exhaustive(o.category.label)]
 
-    @cached_property
+    @cached
     def alone(self) -> frozenset[str]:
         """Ids of `proven_unique`: "the dog" says which."""
         return frozenset(o.id for o in self.proven_unique)
 
-    @cached_property
+    @cached
     def present(self) -> dict[str, list[Annotation]]:
         """Things by label, in the order of the alphabet."""
         found: dict[str, list[Annotation]] = {}
@@ -122,17 +141,17 @@ class Scene:
             found.setdefault(o.category.label, []).append(o)
         return found
 
-    @cached_property
+    @cached
     def crowded(self) -> frozenset[str]:
         """Labels annotated as an uncounted group."""
         return frozenset(o.category.label for o in self.objects if o.crowd)
 
-    @cached_property
+    @cached
     def labels(self) -> list[Label]:
         """Verdicts that the image shows a category, ordered by label."""
         return sorted((v for v in self.image.labels if v.present), key=lambda v: (v.category.label, v.id))
 
-    @cached_property
+    @cached
     def denied(self) -> list[Label]:
         """Verdicts that it does not, where nothing that it does show could be called so."""
         shown = [*self.categories.values(), *(v.category for v in self.labels)]
@@ -140,7 +159,7 @@ class Scene:
         verdicts = sorted((v for v in self.image.labels if not v.present), key=lambda v: (v.category.label, v.id))
         return [v for v in verdicts if not any(pair(v.category, c) for c in shown)]
 
-    @cached_property
+    @cached
     def not_absent(self) -> frozenset[str]:
         """Labels of the vocabulary that are annotated here, or that something here could be called by. What a caption
         speaks of counts as shown: annotators overlook things that others describe."""
@@ -149,7 +168,7 @@ class Scene:
         for c in self.image.captions:
             texts.setdefault(c.language, []).append(c.text)
         for language in texts.keys() & LANGUAGES.keys():
-            found = self.vocabulary.names(LANGUAGES[language]).labels("\n".join(texts[language]))
+            found = self.vocabulary.names(LANGUAGES[language]).labels(texts[language])
             shown += [self.vocabulary.by_label[label] for label in sorted(found)]
         return frozenset().union(*(self.vocabulary.confusable_with(c) for c in shown))
 

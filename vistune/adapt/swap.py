@@ -38,7 +38,7 @@ class Swaps:
     def of(cls, scene: Scene, text: str, language: Language) -> Swaps | None:
         """None where nothing can be. A text that denies something may be true of what is absent, so it is left alone.
         Names that are not counted stay, since "a" and "two" would not fit them."""
-        if not language.negations.isdisjoint(language.words.findall(text.lower())):
+        if not language.negations.isdisjoint(language.words_of(text)):
             return None
         mentions = scene.vocabulary.names(language).mentions(text)
         found = [m for m in mentions if m.label in scene.present and english.is_counted(m.label)]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import combinations, pairwise
+from itertools import chain, combinations, pairwise
 
 from vistune.adapt.language import Language
 from vistune.records import Category
@@ -169,9 +169,10 @@ class Names:
             if not any(text[a.end() : b.start()].strip() for a, b in pairwise(words[at : at + size]))
         ]
 
-    def labels(self, text: str) -> set[str]:
-        """Of the categories that are mentioned."""
-        return {label for _, _, label, _ in self._hits(self.language.words.findall(text.lower()))}
+    def labels(self, texts: Iterable[str]) -> set[str]:
+        """Of the categories that are mentioned in texts, read as one."""
+        words = list(chain.from_iterable(map(self.language.words_of, texts)))
+        return {label for _, _, label, _ in self._hits(words)}
 
     def _hits(self, words: Sequence[str]) -> Iterator[tuple[int, int, str, str]]:
         """First word, number of words, label and form of each mention."""

@@ -11,13 +11,21 @@ import torch
 from torch import Tensor
 
 from vistune.evaluate.packing import PAD, Row, visible
+from vistune.files import read_json
 
 
 def load(folder: Path, dtype: str) -> Any:
-    """The model in `folder`, on a GPU if there is one, ready to be scored: no gradients."""
-    from vistune.models import load_model
+    """The model in `folder`, on a GPU if there is one, ready to be scored: no gradients. The small family's comes with
+    its chat, and is scored in packed trees; any other as a `Vlm`, for `sequences`."""
+    from vistune.models import load_model, vlm
+    from vistune.models.modeling import precision
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = folder / "config.json"
+    if config.is_file() and read_json(config).get("family") != "small":
+        found = vlm.load(folder, precision(dtype, device), device)
+        found.model.requires_grad_(False)
+        return found
     return load_model(folder, dtype=dtype, device=device).requires_grad_(False)
 
 

@@ -2,7 +2,8 @@
 
 lm-eval hands over single (question, answer, image) requests. Here they are grouped by image, questions and answers
 of one image share one packed row, and rows are batched by length. Visuals are image references, opened only when
-their features are needed, so no decoded picture waits in memory.
+their features are needed, so no decoded picture waits in memory. `sequences` serves the families that this form does
+not fit.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ROW_TOKENS = 512
 
 GENERATE_ROWS = 64
 
-Key = tuple[str, str]  # digest of the image that is shown ("" for none), question
+Key = tuple[str, str]  # digests of the images that are shown, joined by commas ("" for none); question
 
 
 class LogLikelihood(tuple[float, bool]):
@@ -53,6 +54,7 @@ class VistuneLM(LM):
     """`fingerprint` names the model's weights and the code that runs them; it is part of every log key."""
 
     MULTIMODAL = True
+    most_images = 1  # in one question
 
     def __init__(
         self,
@@ -74,12 +76,12 @@ class VistuneLM(LM):
         images: dict[str, ImageRef] = {}
         where: list[tuple[Key, str]] = []
         for request in requests:
-            context, continuation, image = self._parts(request)
-            question = (self._note(image, images), context)
+            context, continuation, visuals = self._parts(request)
+            question = (self._note(visuals, images), context)
             wanted[question][continuation] = None
             where.append((question, continuation))
 
-        planned = self._rows(wanted)
+        planned = self._rows(wanted, images)
         scores: dict[tuple[Key, str], LogLikelihood] = {}
         with Progress(self.label, len(wanted), "questions") as progress:
             for batch in self._batches(planned):
@@ -95,26 +97,24 @@ class VistuneLM(LM):
         images: dict[str, ImageRef] = {}
         where: list[tuple[tuple[int, Key], list[str]]] = []
         for request in requests:
-            context, arguments, image = self._parts(request)
+            context, arguments, visuals = self._parts(request)
             if arguments.get("do_sample") or float(arguments.get("temperature") or 0) > 0:
                 raise VistuneError(f"task {request.task_name} asks for sampling; evaluation decodes greedily only.")
-            question = (self._note(image, images), context)
+            question = (self._note(visuals, images), context)
             longest = int(arguments.get("max_gen_toks", 32))
-            wanted[longest, image is None][question] = None
+            wanted[longest, not visuals][question] = None
             stops = arguments.get("until") or []
             where.append(((longest, question), [stops] if isinstance(stops, str) else list(stops)))
 
         texts: dict[tuple[int, Key], str] = {}
         total = sum(map(len, wanted.values()))
         with Progress(f"{self.label}, free", total, "answers") as progress:
-            for (longest, blind), group in sorted(wanted.items()):
-                prefix = self.model.chat.prefix(images=0 if blind else 1)
+            for (longest, _), group in sorted(wanted.items()):
                 questions = sorted(group)
                 for start in range(0, len(questions), GENERATE_ROWS):
                     part = questions[start : start + GENERATE_ROWS]
-                    answers = self._decode(part, prefix, images, longest)
-                    decoded = map(self.model.chat.decode, answers)
-                    texts |= {(longest, q): text for q, text in zip(part, decoded, strict=True)}
+                    answers = self._decode(part, images, longest)
+                    texts |= {(longest, q): text for q, text in zip(part, answers, strict=True)}
                     progress.step(len(part))
         self.cost["questions"] += total
         return [_before(texts[name], stops) for name, stops in where]
@@ -130,9 +130,9 @@ class VistuneLM(LM):
         self.cost["tokens"] += sum(len(r.ids) for r in rows)
         return self._once(["score", *fed], sum(len(r.lengths) for r in rows), compute)
 
-    def _decode(
-        self, questions: Sequence[Key], prefix: list[int], images: dict[str, ImageRef], longest: int
-    ) -> list[list[int]]:
+    def _decode(self, questions: Sequence[Key], images: Mapping[str, ImageRef], longest: int) -> list[str]:
+        """Free answers; either all questions show an image or none does."""
+        prefix = self.model.chat.prefix(images=1 if questions[0][0] else 0)
         asked = [self.model.chat.question(text) for _, text in questions]
         shas = sorted({sha for sha, _ in questions})
         of = [shas.index(sha) for sha, _ in questions]
@@ -143,7 +143,7 @@ class VistuneLM(LM):
 
         answers = self._once(["generate", longest, prefix, shas, of, asked], len(asked), compute)
         self.cost["tokens"] += len(prefix) * len(shas) + sum(map(len, asked)) + sum(map(len, answers))
-        return answers
+        return [self.model.chat.decode(answer) for answer in answers]
 
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
         names = ", ".join(sorted({str(r.task_name) for r in requests}))
@@ -167,30 +167,28 @@ class VistuneLM(LM):
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         return ""
 
-    def _parts(self, request: Instance) -> tuple[str, Any, ImageRef | None]:
-        """(question, continuation or generation arguments, the image that is shown)."""
+    def _parts(self, request: Instance) -> tuple[str, Any, list[ImageRef]]:
+        """(question, continuation or generation arguments, the images that are shown)."""
         context, second, *rest = request.args
         visuals = rest[0].get("visual", []) if rest else []
-        if len(visuals) > 1:
+        if len(visuals) > self.most_images:
             raise VistuneError(f"task {request.task_name} shows {len(visuals)} images in one question; expected one.")
-        if not visuals:
-            return context, second, None
         try:
-            image = ImageRef(**visuals[0])
+            images = [self.shown(ImageRef(**visual)) for visual in visuals]
         except TypeError:
             raise VistuneError(
                 f"task {request.task_name} gives {type(visuals[0]).__name__} as its visual; expected an image "
                 "reference (sha256, width, height, format, path), as vistune.evaluate.tasks.docs makes them."
             ) from None
-        return context, second, self.shown(image)
+        return context, second, [image for image in images if image is not None]
 
-    def _note(self, image: ImageRef | None, images: dict[str, ImageRef]) -> str:
-        if image is None:
-            return ""
-        images[image.sha256] = image
-        return image.sha256
+    def _note(self, shown: Sequence[ImageRef], images: dict[str, ImageRef]) -> str:
+        images.update({image.sha256: image for image in shown})
+        return ",".join(image.sha256 for image in shown)
 
-    def _rows(self, wanted: Mapping[Key, Mapping[str, None]]) -> list[tuple[list[Key], Row]]:
+    def _rows(
+        self, wanted: Mapping[Key, Mapping[str, None]], images: Mapping[str, ImageRef]
+    ) -> list[tuple[list[Key], Any]]:
         """The questions about each image in packed rows of at most ROW_TOKENS."""
         chat = self.model.chat
         planned = []
@@ -202,7 +200,7 @@ class VistuneLM(LM):
                 planned.append(([questions[n] for n in part], lay_out(prefix, [asks[n] for n in part])))
         return planned
 
-    def _batches(self, planned: Sequence[tuple[list[Key], Row]]) -> Iterator[list[tuple[list[Key], Row]]]:
+    def _batches(self, planned: Sequence[tuple[list[Key], Any]]) -> Iterator[list[tuple[list[Key], Any]]]:
         """Rows with and without an image never share a batch: the model takes one image for every row, or none."""
         for blind in (False, True):
             chosen = [entry for entry in planned if (not entry[0][0][0]) == blind]
@@ -233,7 +231,7 @@ def code_digest() -> str:
 
     here = Path(__file__).parent
     sources = [here.parent / "models" / "generation.py"] + [
-        here / name for name in ("engine.py", "packing.py", "lm.py", "images.py")
+        here / name for name in ("engine.py", "packing.py", "lm.py", "sequences.py", "images.py")
     ]
     sources += [p for p in files_under(Path(models.__file__).parent) if p.suffix == ".py"]
     return digest([[p.name, file_digest(p)] for p in sources] + [torch.__version__, transformers.__version__])

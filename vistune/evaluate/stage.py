@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ from vistune.evaluate.answers import Answer, Scores, write_answers
 from vistune.evaluate.images import Condition, Features, shown
 from vistune.evaluate.lm import VistuneLM, code_digest
 from vistune.evaluate.responses import ResponseLog
+from vistune.evaluate.sequences import SequenceLM
 from vistune.files import tree_digest, write_json, write_text
 from vistune.hashing import digest
+from vistune.models.vlm import Vlm
 from vistune.records import Reject
 
 if TYPE_CHECKING:
@@ -46,21 +49,24 @@ def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Conte
         folder = Path(inputs["tune"]) / FOLDERS[name]
         models[name] = tree_digest(folder)
         model = engine.load(folder, params.dtype)
-        dtype = str(model.get_input_embeddings().weight.dtype).removeprefix("torch.")
-        fingerprint = digest([models[name], dtype, str(model.device), code_digest()])
-        features = Features(model, root)
+        weights = model.model if isinstance(model, Vlm) else model
+        dtype = str(weights.get_input_embeddings().weight.dtype).removeprefix("torch.")
+        fingerprint = digest([models[name], dtype, str(weights.device), code_digest()])
+        adapter: Any = partial(SequenceLM, model, root)
+        if not isinstance(model, Vlm):
+            adapter = partial(VistuneLM, model, Features(model, root))
         with ResponseLog(context.home / "responses" / f"{models[name][:32]}.jsonl") as log:
             for condition in conditions:
                 start = time.monotonic()
                 see = shown(condition, pools, context.seed)
-                lm = VistuneLM(model, features, log, fingerprint, see, params.batch_tokens, f"{name} · {condition}")
+                lm = adapter(log, fingerprint, see, params.batch_tokens, f"{name} · {condition}")
                 results = harness.run(loaded, lm, params.max_new_tokens)
                 write_json(output / "lm_eval" / f"{name}-{condition}.json", results)
                 answers += harness.collect(loaded, name, condition)
                 costs[f"{name}/{condition}"] = {k: lm.cost[k] for k in ("questions", "tokens")}
                 spent = {"seconds": time.monotonic() - start, "batches_from_log": lm.cost["batches_from_log"]}
                 context.log({f"{k}/{name}/{condition}": float(v) for k, v in spent.items()}, 0)
-        del model, features
+        del model, weights, adapter
 
     write_answers(output / "answers.jsonl", answers)
     scores = Scores(answers)

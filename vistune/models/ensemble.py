@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vistune.errors import VistuneError
+from vistune.models.connectors.mlp import draw_linear
 from vistune.models.keymap import State, rename
 from vistune.models.pixels import CLIP, IMAGENET, Normaliser
 
@@ -45,16 +46,22 @@ class EnsembleTower(nn.Module):
     """convnext: pixels -> (V, C, rows, columns); dino, clip: pixels -> (V, 1 + P, C); qformer: pixels -> (V, Q, C)."""
 
     def __init__(
-        self, convnext: nn.Module, dino: nn.Module, clip: nn.Module | None = None, qformer: nn.Module | None = None
+        self,
+        convnext: nn.Module,
+        dino: nn.Module,
+        clip: nn.Module | None = None,
+        qformer: nn.Module | None = None,
+        convnext_size: int = CONVNEXT_SIZE,
     ) -> None:
         super().__init__()
+        self.convnext_size = convnext_size
         self.convnext, self.dino, self.clip, self.qformer = convnext, dino, clip, qformer
 
     def forward(self, pixels: Tensor, large: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """pixels: views (V, 3, S, S), normalised for CLIP; large: the same views for the ConvNeXt, where it has its own
         -> features of the joined encoders (V, 1 + P, C), and of the Q-Former (V, Q, C')"""
         if large is None:
-            large = F.interpolate(pixels.half(), (CONVNEXT_SIZE, CONVNEXT_SIZE)).to(pixels.dtype)  # nearest
+            large = F.interpolate(pixels.half(), (self.convnext_size, self.convnext_size)).to(pixels.dtype)  # nearest
         dino = self.dino(renormalised(pixels, CLIP, IMAGENET))
         joined = [with_mean(repeated(self.convnext(large), isqrt(dino.shape[1] - 1))), dino]
         if self.clip is not None:
@@ -111,6 +118,10 @@ class EnsembleConnector(nn.Module):
         if config.query_channels:
             self.project_queries = nn.Sequential(nn.Linear(config.query_channels, width), nn.LayerNorm(width))
         self.begin, self.end = (nn.Parameter(torch.rand(1, 1, width)) for _ in range(2))
+
+    def draw(self) -> None:
+        """Initial weights as the authors draw them."""
+        draw_linear(self)
 
     def forward(self, features: Tensor, queries: Tensor | None = None) -> Tensor:
         """features: (V, 1 + P, C), queries: (V, Q, C') -> (V, 1 + Q + 1 + P + 1, D)"""

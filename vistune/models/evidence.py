@@ -2,20 +2,23 @@
 
 Four readers look at a picture resized to SIDE x SIDE pixels: panoptic segmentation, open-vocabulary detection, scene
 graphs and text recognition. Here their findings become the sentences that MoAI embeds beside the image, and the
-segments a map of colours (ByungKwanLee/MoAI moai/utils/utils.py). numpy only; the readers run elsewhere, beforehand.
+segments a map of colours (ByungKwanLee/MoAI moai/utils/utils.py). numpy only; the readers run beforehand
+(`evidence_writer`) and leave a file of JSON lines, one a picture, which `read_evidence` reads.
 
 Boxes are (left, top, right, bottom) as parts of the picture, in float32 like the authors', so that rounding agrees.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +30,13 @@ MOST_RELATIONS = 10
 
 Found = tuple[Sequence[float], str]
 """A box and the name of what is in it."""
+
+
+class Evidence(NamedTuple):
+    """Of one picture."""
+
+    text: str  # what the readers say, verbalised
+    segmentation: np.ndarray  # uint8 (SIDE, SIDE): the number of each pixel's segment, 0 for none
 
 
 def box_text(box: Sequence[float]) -> str:
@@ -182,3 +192,40 @@ def open_vocabulary() -> tuple[str, ...]:
     """What MoAI's detector looks for: 847 classes of ADE20K, then ImageNet's 1000 in the words of CLIP's authors."""
     data: dict[str, Any] = json.loads(Path(__file__).with_name("open_vocabulary.json").read_text(encoding="utf-8"))
     return (*data["ade20k_847"], *data["imagenet"])
+
+
+def line(image: str, evidence: Evidence) -> str:
+    """One line of the file. image: what the picture is called there, such as the digest of its bytes; the map of
+    segments is a PNG in base64."""
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    Image.fromarray(evidence.segmentation.astype(np.uint8)).save(drawn, "PNG", optimize=True)
+    found = {"image": image, "text": evidence.text, "map": base64.b64encode(drawn.getvalue()).decode()}
+    return json.dumps(found, ensure_ascii=False) + "\n"
+
+
+def read_evidence(file: Path | str) -> dict[str, Evidence]:
+    """What `line` wrote, by image. Raises VistuneError, with the line's number, for one that is something else and for
+    an image that comes twice."""
+    from PIL import Image
+
+    found: dict[str, Evidence] = {}
+    with Path(file).open(encoding="utf-8") as rows:
+        for number, row in enumerate(rows, 1):
+            try:
+                fields = json.loads(row)
+                with Image.open(io.BytesIO(base64.b64decode(fields["map"], validate=True))) as drawn:
+                    segmentation = np.array(drawn)
+                image, text = fields["image"], fields["text"]
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                raise VistuneError(f"line {number} of {file} is no evidence of a picture ({error!r:.80}).") from None
+            if segmentation.shape != (SIDE, SIDE) or segmentation.dtype != np.uint8:
+                raise VistuneError(
+                    f"the map of {image} in {file}, line {number}, is {segmentation.dtype} {segmentation.shape}, not "
+                    f"uint8 ({SIDE}, {SIDE})."
+                )
+            if image in found:
+                raise VistuneError(f"{file} has two lines about the image {image}; the second is line {number}.")
+            found[image] = Evidence(text, segmentation)
+    return found

@@ -22,7 +22,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
@@ -53,6 +53,7 @@ class ExpertConfig:
     cross_width: int = 0  # of its heads together
     mixer_every: int = 0  # the n-th layer, the 2n-th and so on have a mixer; 0: none
     mixer_heads: int = 4
+    mixer_weigh: Literal["gates", "dice"] = "gates"  # see `Mixer`
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class RoutedLayer(LlamaDecoderLayer):
             self.cross_norm = LlamaRMSNorm(width, eps=config.rms_norm_eps)
             self.cross = CrossAttention(width, heads, experts.cross_channels, experts.cross_width, bias=False)
         if experts.mixer_every and (index + 1) % experts.mixer_every == 0:
-            self.mixer = Mixer(config.hidden_size, experts.mixer_heads)
+            self.mixer = Mixer(config.hidden_size, experts.mixer_heads, experts.mixer_weigh)
 
     def forward(  # type: ignore[override]
         self,

@@ -12,6 +12,7 @@ from vistune.hashing import keyed, shuffled
 from vistune.records import Region, Sample
 from vistune.report.pictures import boxes, thumbnail
 from vistune.schema import from_table
+from vistune.store import shards
 
 INSTRUCTIONS = 3
 """Instructions shown under one image."""
@@ -24,15 +25,13 @@ def index(release: Path) -> list[dict[str, Any]]:
     """Id, task, method, language, split and image of every sample of a release, without its texts."""
     import pyarrow.parquet as pq
 
-    shards = sorted(release.glob("samples-*.parquet"))
-    if not shards:
-        raise VistuneError(f"no samples-*.parquet in {release}. Run `vistune validate`.")
     columns = ["id", "task", "method", "language", "split", "licence", "images.list.element.sha256"]
     rows: list[dict[str, Any]] = []
-    for shard in shards:
-        for row in pq.ParquetFile(shard).read(columns=columns).to_pylist():
-            image = row.pop("images")
-            rows.append({**row, "image": image[0]["sha256"] if image else ""})
+    for shard in _shards(release):
+        with pq.ParquetFile(shard) as file:
+            for row in file.read(columns=columns).to_pylist():
+                image = row.pop("images")
+                rows.append({**row, "image": image[0]["sha256"] if image else ""})
     return rows
 
 
@@ -44,9 +43,17 @@ def fetch(release: Path, ids: Iterable[str]) -> dict[str, Sample]:
 
     wanted = sorted(set(ids))
     found: dict[str, Sample] = {}
-    for shard in sorted(release.glob("samples-*.parquet")):
+    for shard in _shards(release):
         table = pq.read_table(shard, filters=pc.is_in(pc.field("id"), pa.array(wanted, pa.string())))
         found |= {sample.id: sample for sample in from_table(table, Sample)}
+    return found
+
+
+def _shards(release: Path) -> list[Path]:
+    found = [release / shard.name for shard in shards(release, "samples")]
+    for path in found:
+        if not path.is_file():
+            raise VistuneError(f"{path} is missing. Run `vistune validate` again.")
     return found
 
 

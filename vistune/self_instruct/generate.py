@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vistune.errors import VistuneError
 from vistune.files import atomic
 from vistune.hashing import keyed, shuffled
+from vistune.licences import effective
 from vistune.progress import Progress
 from vistune.records import AnnotatedImage, Lineage, Region, Reject, Sample, conversation, sample_id
 from vistune.self_instruct.asking import STAGE, Asker, Exchange, check, kinds_of, rows
@@ -185,7 +186,7 @@ class Work:
             messages=conversation(pairs),
             images=(image.image,),
             lineage=lineage,
-            licence=image.licence,
+            licence=effective(image.licence),
             group=image.image.sha256,
             polarity="negative" if request.kind == "negative" else "",
             regions=regions(request, pairs),

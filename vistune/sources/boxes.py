@@ -26,8 +26,9 @@ def pixel_box(
     """The box as x1, y1, x2, y2 within an image of `width` x `height` pixels.
 
     Returns (box, "", "") or (None, reason, detail): `box_degenerate` when it is no box at all (not four finite
-    numbers, or no area), `box_outside` when it leaves the image by more than `TOLERANCE`. With `clip`, what leaves the
-    image is cut off however far it goes, and (box, "box_clipped", detail) tells of it.
+    numbers, or no area), `box_outside` when it leaves the image by more than `TOLERANCE`, `box_fraction` when it should
+    be in pixels and lies in the first one. With `clip`, what leaves the image is cut off however far it goes, and
+    (box, "box_clipped", detail) tells of it.
 
     >>> pixel_box([10, 20, 30, 40], 100, 100)
     ((10.0, 20.0, 40.0, 60.0), '', '')
@@ -35,8 +36,8 @@ def pixel_box(
     (90.5, 0.0, 100.0, 10.0)
     >>> pixel_box([95, 0, 10, 10], 100, 100)[1], pixel_box([95, 0, 10, 10], 100, 100, clip=True)[:2]
     ('box_outside', ((95.0, 0.0, 100.0, 10.0), 'box_clipped'))
-    >>> pixel_box([0.25, 0, 0.5, 1], 100, 60, "xyxy_fraction")[0]
-    (25.0, 0.0, 50.0, 60.0)
+    >>> pixel_box([0.25, 0, 0.5, 1], 100, 60, "xyxy_fraction")[0], pixel_box([0.25, 0, 0.5, 1], 100, 60)[1]
+    ((25.0, 0.0, 50.0, 60.0), 'box_fraction')
     """
     shown = f"box {list(numbers)!r:.80}"
     found = [v for v in numbers if isinstance(v, int | float) and not isinstance(v, bool)]
@@ -47,6 +48,8 @@ def pixel_box(
         x2, y2 = x1 + x2, y1 + y2
     if frame.endswith("fraction"):
         x1, y1, x2, y2 = x1 * width, y1 * height, x2 * width, y2 * height
+    elif 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1 and width > 1 < height:
+        return None, "box_fraction", f"{shown} lies in the first pixel: it seems to be in fractions of the image."
     if x1 >= x2 or y1 >= y2:
         return None, "box_degenerate", f"{shown} has no area."
     over = max(-x1, -y1, x2 - width, y2 - height)

@@ -26,6 +26,8 @@ def read_charts(root: Path, file: AnnotationFile, listing: Listing) -> None:
     if not path.is_dir():
         asked = _questions(root, file, listing)
         if file.annotations:
+            if not inside(root, file.annotations).is_dir():
+                raise VistuneError(f"{root / file.annotations} is no folder. Name the folder of the tables.")
             _tables(root, file, file.annotations, "", asked, listing)
         return
     names = sorted(f"{file.path}/{found.name}" for found in path.glob("*.json"))

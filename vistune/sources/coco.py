@@ -9,22 +9,19 @@ their box and area say enough.
 from __future__ import annotations
 
 import math
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vistune.errors import VistuneError
-from vistune.files import inside, read_json
+from vistune.files import decode, inside, read_json
 from vistune.records import Annotation, Caption, Category
 from vistune.sources.boxes import NO_BOX
-from vistune.sources.rows import Entry, Listing, Malformed, Pending, Refused, Row, label, section
+from vistune.sources.coco_usual import Captions, Categories, Instances, add_usual_captions, add_usual_objects
+from vistune.sources.outlines import outlines
+from vistune.sources.rows import Entry, Listing, Malformed, Refused, Row, section
 from vistune.sources.spec import AnnotationFile
-
-Categories = Mapping[str, tuple[Category, bool]]
-"""Category id -> (category, is a thing)."""
 
 MATERIALS = ("brick", "stone", "tile", "wood")
 """Words that stand behind the name of a panoptic category, and in front of it in English."""
@@ -33,6 +30,12 @@ MATERIALS = ("brick", "stone", "tile", "wood")
 def read_instances(root: Path, file: AnnotationFile, listing: Listing) -> None:
     """Adds the images, categories and boxes of an instances file. Boxes are checked when image sizes are known."""
     path = inside(root, file.path)
+    usual = decode(path, Instances)
+    if usual is not None:
+        categories = _categories(usual.tables, path)
+        if add_usual_objects(usual, _licences(usual.tables, path), categories, listing):
+            _add_vocabulary(categories, listing)
+            return
     tree = read_json(path)
     add_images(tree, path, file, listing)
     categories = _categories(tree, path)
@@ -54,23 +57,13 @@ def read_panoptic(root: Path, file: AnnotationFile, listing: Listing) -> None:
 def read_captions(root: Path, file: AnnotationFile, listing: Listing) -> None:
     """Adds the images and captions of a captions file."""
     path = inside(root, file.path)
+    usual = decode(path, Captions)
+    if usual is not None and add_usual_captions(usual, _licences(usual.tables, path), listing):
+        return
     tree = read_json(path)
     add_images(tree, path, file, listing)
-    seen: set[str] = set()
-    images, entered = listing.images, listing.tally.entered
-    for position, value in enumerate(section(tree, "annotations", path)):
-        entered["caption"] += 1
-        try:  # as in `add_objects`
-            key, image, text = value["id"], value["image_id"], value["caption"]
-            if type(key) is type(image) is int and type(text) is str and text.isascii() and "language" not in value:
-                name, entry, words = str(key), images[str(image)], " ".join(text.split())
-                if words and name not in seen:
-                    seen.add(name)
-                    entry.rows["caption"].append(Pending(Caption(name, words)))
-                    continue
-        except (TypeError, KeyError):
-            pass
-        with Row(listing, "caption", value, file, label(value, "id", position), seen) as row:
+    for row in listing.each("caption", section(tree, "annotations", path), file, id="id"):
+        with row:
             words = row.text("caption")  # captions carry stray spaces and newlines
             if not words:
                 raise Refused("caption_empty", "the caption has no text.")
@@ -87,7 +80,7 @@ def add_images(
 ) -> None:
     """Lists the images of a file with their licences; `place` says where in the image folder a row's image lies."""
     rows = section(tree, "images", path)
-    licences = {str(row["id"]): str(row.get("name") or row.get("url") or "") for row in table(tree, "licenses", path)}
+    licences = _licences(tree, path)
     seen: set[str] = set()
     for row in listing.each("image", rows, file, id="id"):
         with row:
@@ -111,26 +104,12 @@ def add_images(
 
 def add_objects(rows: Iterable[Any], categories: Categories, file: AnnotationFile, listing: Listing) -> None:
     """Adds annotations in the layout of instances files."""
-    seen: set[str] = set()
-    images, entered = listing.images, listing.tally.entered
-    for position, value in enumerate(rows):
-        entered["object"] += 1
-        try:  # a row exactly as COCO publishes it: there are a million, and this takes a third of the time
-            key, image, kind, crowd = value["id"], value["image_id"], value["category_id"], value["iscrowd"]
-            box, area, found = value["bbox"], value["area"], value["segmentation"]
-            usual = type(key) is type(image) is type(kind) is type(crowd) is int and type(box) is type(found) is list
-            if usual and type(area) is float and 0 <= area < math.inf and "attributes" not in value:
-                name, entry, (category, thing) = str(key), images[str(image)], categories[str(kind)]
-                outlines = _outlines(found)
-                if name not in seen and len(outlines) == len(found):
-                    seen.add(name)
-                    record = Annotation(name, category, NO_BOX, crowd != 0, thing, (), (), area)
-                    entry.rows["object"].append(Pending(record, (box,), "xywh", False, outlines))
-                    continue
-        except (TypeError, KeyError, Malformed):
-            pass  # any other row is read key by key, which finds what is wrong with it, if anything is
-        with Row(listing, "object", value, file, label(value, "id", position), seen) as row:
+    for row in listing.each("object", rows, file, id="id"):
+        refused = len(listing.rejects)
+        with row:
             _add_object(row, categories)
+        if len(listing.rejects) > refused:
+            _doubt(row.value, categories, listing)
 
 
 def _add_object(row: Row, categories: Categories) -> None:
@@ -142,14 +121,29 @@ def _add_object(row: Row, categories: Categories) -> None:
     attributes = tuple(map(str, words)) if isinstance(words, list) else ()  # other tools keep objects there
     if not 0 <= area < math.inf:
         raise Malformed(f"area is {area!r:.80}, expected square pixels")
-    outlines = _outlines(found)
+    drawn = outlines(found)
     if kind not in categories:
         raise Refused("category_unknown", f"category {kind} is not listed.")
     category, thing = categories[kind]
     record = Annotation(key, category, NO_BOX, bool(crowd), thing, attributes, (), float(area))
-    row.keep(image, record, box, polygons=outlines)
-    if isinstance(found, list) and len(outlines) < len(found):
+    row.keep(image, record, box, polygons=drawn)
+    if isinstance(found, list) and len(drawn) < len(found):
         row.listing.tally.mended["outline_dropped"] += 1  # it was only a point or a line
+
+
+def _doubt(value: Any, categories: Categories, listing: Listing) -> None:
+    """A refused row still says that something is there. Its image no longer proves absence or number of that category;
+    of no category, when the row names none that is known. A row that names no image might be about any."""
+    row = value if isinstance(value, dict) else {}
+    image, known = row.get("image_id"), categories.get(str(row.get("category_id")))
+    if isinstance(image, int | str):
+        about = [listing.images[str(image)]] if str(image) in listing.images else []
+        labels = {known[0].label} if known else {category.label for category, _ in categories.values()}
+    else:
+        about = list(listing.images.values()) if known else []
+        labels = {known[0].label} if known else set()
+    for entry in about:
+        entry.partial |= labels
 
 
 def url_tail(url: str) -> str:
@@ -172,6 +166,11 @@ def table(tree: Any, key: str, path: Path, optional: bool = True) -> list[dict[s
         if not isinstance(row, dict) or not isinstance(row.get("id"), int | str):
             raise VistuneError(f"{path}: every entry of {key!r} needs an id, got {row!r:.80}.")
     return rows
+
+
+def _licences(tree: Any, path: Path) -> dict[str, str]:
+    """Names of licences by id."""
+    return {str(row["id"]): str(row.get("name") or row.get("url") or "") for row in table(tree, "licenses", path)}
 
 
 def _categories(tree: Any, path: Path) -> Categories:
@@ -228,39 +227,3 @@ def _segments(rows: list[Any]) -> Iterator[Any]:
             if isinstance(segment, dict) and "id" in segment:
                 segment = {**segment, "id": f"{image}-{segment['id']}", "image_id": image}
             yield segment
-
-
-def _outlines(found: list[Any] | dict[str, Any]) -> tuple[bytes, ...]:
-    """The polygons of a segmentation, but for those of less than three corners. They stay packed until they are
-    needed: COCO's corners as Python floats fill a gigabyte."""
-    if isinstance(found, dict):
-        _check_mask(found)
-        return ()
-    outlines = []
-    try:
-        for outline in found:
-            numbers = len(outline)
-            if numbers % 2 or not math.isfinite(sum(outline)):
-                raise Malformed(f"segmentation holds {outline!r:.80}, expected finite x, y, x, y, ...")
-            if numbers >= 6:
-                outlines.append(_packer(numbers)(*outline))
-    except (TypeError, OverflowError, struct.error):
-        raise Malformed(f"segmentation is {found!r:.80}, expected lists of numbers or a mask") from None
-    return tuple(outlines)
-
-
-@cache
-def _packer(numbers: int) -> Callable[..., bytes]:
-    return struct.Struct(f"{numbers}d").pack
-
-
-def _check_mask(mask: dict[str, Any]) -> None:
-    """Raises Malformed unless it is a run-length mask: runs as a list or as packed text, and height and width."""
-    size, runs = mask.get("size"), mask.get("counts")
-    if not isinstance(size, list) or len(size) != 2 or not all(type(n) is int and n > 0 for n in size):
-        raise Malformed(f"segmentation has the size {size!r:.80}, expected [height, width]")
-    if isinstance(runs, list):
-        if not all(type(n) is int and n >= 0 for n in runs) or sum(runs) != size[0] * size[1]:
-            raise Malformed(f"segmentation has runs that do not fill {size[0]} x {size[1]} pixels")
-    elif not isinstance(runs, str) or not runs:
-        raise Malformed(f"segmentation has the counts {runs!r:.80}, expected a list of runs or text")

@@ -81,8 +81,9 @@ def _load(folder: Path, file: AnnotationFile) -> tuple[Any, str, list[tuple[str,
         from datumaro.components.environment import DEFAULT_ENVIRONMENT
     except ImportError as error:
         raise VistuneError(
-            f"{file.path}: the format `datumaro` needs a package that is not installed ({error}). "
-            "Run: pip install 'vistune[formats]'"
+            f"{file.path}: the format `datumaro` needs a package that is not installed ({error}). It wants other "
+            "versions of pandas and pillow than the rest: run `make formats` and use .venv-formats/bin/vistune, or "
+            "pip install 'vistune[formats]' in a fresh environment."
         ) from None
 
     failed: list[tuple[str, str, str]] = []

@@ -33,7 +33,7 @@ _CLINGS = re.compile(r"[.,;:!?)]|n't|'\w+")
 def read_entities(root: Path, file: AnnotationFile, listing: Listing) -> None:
     """Adds captions, and their phrases with boxes. Boxes count pixels from 1, both ends included."""
     folder = inside(root, file.path)
-    names = sorted(path.stem for path in (folder / "Sentences").glob("*.txt"))
+    names = sorted(path.stem for path in (folder / "Sentences").glob("*.txt") if path.is_file())
     if not names:
         raise VistuneError(f"{folder} has no Sentences/*.txt. Name the folder that holds Sentences and Annotations.")
     members, unrelated = _members(folder, listing.split), _unrelated(folder)

@@ -54,8 +54,8 @@ def _names(path: Path) -> dict[str, Category]:
     found: dict[str, Category] = {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise VistuneError(f"{path} does not exist. Check the path.") from None
+    except OSError as error:
+        raise VistuneError(f"{path} cannot be read ({error.strerror}). Name the file of synset names.") from None
     except UnicodeDecodeError as error:
         raise VistuneError(f"{path} is not UTF-8 text ({error}). Restore it from its origin and run again.") from None
     for number, line in enumerate(lines, start=1):

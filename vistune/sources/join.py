@@ -13,6 +13,7 @@ from typing import Any
 
 from vistune.errors import VistuneError
 from vistune.files import inside, path_digest
+from vistune.licences import effective
 from vistune.records import AnnotatedImage, Annotation, Category, Dialogue, ImageRef, Phrase, Reject, SourceFile
 from vistune.sources import vqa
 from vistune.sources.boxes import pixel_box, pixel_polygon
@@ -102,7 +103,7 @@ def list_rows(
     """Reads all annotation files of a data set, without opening an image. Images that they hold go to `embed`."""
     defaults = (dataset.licence, dataset.attribution, dataset.image_pattern, dataset.split)
     listing = Listing(dataset.name, stage, rejects, tally, *defaults, embed=embed)
-    with _no_collection():
+    with no_collection():
         for file in sorted(dataset.files, key=lambda f: not FORMATS[f.format].lists_images):
             FORMATS[file.format].read(root, file, listing)
     return listing
@@ -116,10 +117,10 @@ def list_questions(root: Path, benchmark: Benchmark, rejects: list[Reject], tall
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without the cyclic garbage collector: parsed files hold no cycles, and walking their millions of objects again
-    and again takes a third of the time of `json.load`. What is left of them counts as old afterwards, or the first
-    collection would walk it all."""
+def no_collection() -> Iterator[None]:
+    """Without the cyclic garbage collector: records and parsed files hold no cycles, and walking their millions of
+    objects again and again takes a third of the time of `json.load`. What is left of them counts as old afterwards, or
+    the first collection would walk it all."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -162,13 +163,13 @@ def _image(
         if usable:
             kept[KINDS[kind]] = _placed(kind, usable, image, listing)
     listing.tally.kept["image"] += 1
-    lost = _lost(entry, kept)
+    lost = _lost(entry, kept) | entry.partial
     return AnnotatedImage(
         id=f"{dataset.name}/{entry.id}",
         dataset=dataset.name,
         split=dataset.split,
         image=image,
-        licence=entry.licence,
+        licence=_terms(entry.licence, dataset),
         attribution=entry.attribution,
         vocabulary=tuple(c for c in vocabulary if c.label not in lost) if lost else vocabulary,
         complete=_complete(entry, lost) if entry.complete else (),
@@ -241,7 +242,13 @@ def _dialogue(
             return None
         images.append(image)
     listing.tally.kept["dialogue"] += 1
-    return replace(row.record, images=tuple(images), files=files)
+    licence = _terms(row.record.licence, dataset)
+    return replace(row.record, images=tuple(images), files=files, licence=licence)
+
+
+def _terms(licence: str, dataset: Dataset) -> str:
+    """The licence of an image with what is said about it; as it is stated, where one covers both."""
+    return effective(licence, dataset.annotation_licence) if dataset.annotation_licence else licence
 
 
 def _open(root: Path, folder: str, entry: Entry, decode: bool = True) -> tuple[ImageRef | None, str, str]:

@@ -84,7 +84,8 @@ def _add_absences(images: list[Any], categories: Categories, file: AnnotationFil
                 raise Refused("category_unknown", f"category {kind} is not listed.")
             category, _ = categories[kind]
             entry = listing.images.get(image)
-            if entry and any(pending.record.category is category for pending in entry.rows["object"]):
+            shown = [pending.record.category.label for pending in entry.rows["object"]] if entry else []
+            if entry and (category.label in shown or category.label in entry.partial):  # of these a row was refused
                 raise Refused("label_contradicted", f"{category.label} is called absent, but is annotated there.")
             row.keep(image, Label(row.name, category, present=False))
 

@@ -41,8 +41,11 @@ def read_boxes(root: Path, file: AnnotationFile, listing: Listing) -> None:
     """Adds the boxes of one file. They have no id, so each is named by its image and its row in the file."""
     classes = _classes(root, file)
     needed = ("ImageID", "LabelName", *BOX)
+    every = {category.label for category in classes.values()}
+    doubted: list[tuple[str, set[str]]] = []  # image, labels
     for number, row in enumerate(listing.each("object", _rows(root, file, needed), file, id="id"), start=1):
         row.name = f"{row.name}-{number}"
+        refused = len(listing.rejects)
         with row:
             image, category = _image(row), _category(row, classes)
             box = [_number(row, column) for column in BOX]
@@ -56,6 +59,13 @@ def read_boxes(root: Path, file: AnnotationFile, listing: Listing) -> None:
             row.keep(image, record, box, frame="xyxy_fraction")
             if group or group is None:
                 listing.images[image].partial.add(category.label)
+        if len(listing.rejects) > refused and isinstance(row.value, dict):
+            known = classes.get(row.value["LabelName"])  # it is there all the same, unless it was there before
+            if listing.rejects[-1].reason != "duplicate_box":
+                doubted.append((row.value["ImageID"], {known.label} if known else every))
+    for image, labels in doubted:
+        if image in listing.images:
+            listing.images[image].partial |= labels
 
 
 def read_labels(root: Path, file: AnnotationFile, listing: Listing) -> None:
@@ -133,8 +143,8 @@ def _cells(path: Path) -> Iterator[list[str]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as lines:
             yield from (row for row in csv.reader(lines) if row)
-    except FileNotFoundError:
-        raise VistuneError(f"{path} does not exist. Check the path.") from None
+    except OSError as error:
+        raise VistuneError(f"{path} cannot be read ({error.strerror}). Name a CSV file.") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise VistuneError(f"{path} is not a CSV file ({error}). Restore it from its origin and run again.") from None
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from vistune.errors import VistuneError
-from vistune.files import link_file
+from vistune.files import is_picture, link_file
 from vistune.hashing import digest, file_digest
-from vistune.progress import track
+from vistune.progress import Progress, track
 from vistune.sources.datafiles import tree
 from vistune.sources.formats import FORMATS
 from vistune.sources.join import list_questions, list_rows
@@ -24,7 +24,8 @@ ROOT = Path("/")
 """Where a user's absolute paths start: readers take a root and relative paths."""
 
 SMALL = 1 << 20
-"""Bytes up to which a file of an annotation folder is known by its contents; beyond, by its size and time."""
+"""Bytes up to which a file of an annotation folder is known by its contents; beyond, as a picture always, by its size
+and time."""
 
 
 def collect(datasets: tuple[Dataset, ...], benchmarks: tuple[Benchmark, ...], output: Path) -> Manifest:
@@ -38,7 +39,8 @@ def collect(datasets: tuple[Dataset, ...], benchmarks: tuple[Benchmark, ...], ou
     for dataset in datasets:
         folder = _Folder(output, dataset.name)
         given = _located(dataset)
-        listing = list_rows(ROOT, given, [], "sources", Tally(), folder.embed)
+        with Progress(f"collect {dataset.name}"[:14], 0, "images held by files") as bar:
+            listing = list_rows(ROOT, given, [], "sources", Tally(), folder.embedder(bar))
         names = _images_of(listing)
         if not names and not listing.dialogues:
             raise VistuneError(f"data set {dataset.name} names no image: {dataset.files[0].path} lists none.")
@@ -134,6 +136,15 @@ class _Folder:
             _link(source, target)
         return relative
 
+    def embedder(self, bar: Progress) -> Callable[[str, bytes], None]:
+        """`embed`, told on a progress display: a large parquet file takes minutes."""
+
+        def embed(name: str, data: bytes) -> None:
+            self.embed(name, data)
+            bar.step()
+
+        return embed
+
     def embed(self, name: str, data: bytes) -> None:
         """Writes an image that an annotation file holds, once; `name` says what is in it. Whether it can be decoded,
         and is not too large, is seen whenever it is read."""
@@ -181,7 +192,7 @@ def _print(path: str) -> object:
     leaves: list[object] = []
     for name in tree(found):
         stat = (found / name).stat()
-        small = stat.st_size <= SMALL
+        small = stat.st_size <= SMALL and not is_picture(found / name)
         leaves.append([name, file_digest(found / name) if small else [stat.st_size, stat.st_mtime_ns]])
     return leaves
 

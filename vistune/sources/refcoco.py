@@ -101,8 +101,8 @@ def load(path: Path) -> Any:
         if path.stat().st_size > MAX_BYTES:
             raise VistuneError(f"{path} has more than {MAX_BYTES:,} bytes, too many for a refs file.")
         return _Plain(io.BytesIO(path.read_bytes()), encoding="utf-8", errors="replace").load()
-    except FileNotFoundError:
-        raise VistuneError(f"{path} does not exist. Check the path.") from None
+    except OSError as error:
+        raise VistuneError(f"{path} cannot be read ({error.strerror}). Name a refs pickle.") from None
     except DAMAGED as error:
         raise VistuneError(
             f"{path} is not a usable refs pickle ({error or type(error).__name__}). Take refs(unc).p, refs(google).p "

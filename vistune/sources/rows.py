@@ -55,7 +55,39 @@ class Pending:
     polygons: tuple[Sequence[float] | bytes, ...] = ()  # x, y, x, y, ... each; as bytes: packed doubles
 
 
-@dataclass
+class Rows:
+    """The annotations of one image by kind, none of a kind that nothing was said of."""
+
+    __slots__ = ("_read", "_unread")
+
+    def __init__(self) -> None:
+        self._read: dict[str, list[Pending]] = {}
+        self._unread: tuple[tuple[str, Callable[[Any], Pending], Sequence[Any]], ...] = ()
+
+    def __getitem__(self, kind: str) -> list[Pending]:
+        found = self._read.get(kind)
+        if found is None:
+            found = self._read[kind] = [make(v) for own, make, values in self._unread if own == kind for v in values]
+            self._unread = tuple(later for later in self._unread if later[0] != kind)
+        return found
+
+    def put_off(self, kind: str, make: Callable[[Any], Pending], values: Sequence[Any]) -> None:
+        """Adds what `make`, a function of a module, makes of each value, once it is asked for: then it costs nothing
+        here, and little to send to the process that opens the image. The values must be good; they are not counted."""
+        if kind in self._read:
+            self._read[kind] += map(make, values)
+        else:
+            self._unread += ((kind, make, values),)
+
+    def items(self) -> Iterator[tuple[str, list[Pending]]]:
+        """All kinds, in the order of `KINDS`."""
+        return ((kind, self[kind]) for kind in KINDS)
+
+    def values(self) -> Iterator[list[Pending]]:
+        return (self[kind] for kind in KINDS)
+
+
+@dataclass(slots=True)
 class Entry:
     """One image as the files list it."""
 
@@ -65,9 +97,9 @@ class Entry:
     height: int | None
     licence: str
     attribution: str
-    rows: dict[str, list[Pending]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    rows: Rows = field(default_factory=Rows)
     complete: bool = False  # the labels of its objects are annotated completely, but for those of `partial`
-    partial: set[str] = field(default_factory=set)
+    partial: set[str] = field(default_factory=set)  # of these an object here may have no annotation
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Dataset:
     image_pattern: str = ""  # "{image_id:012d}.jpg": file name of an image that only a VQA file mentions
     licence: str = ""  # of images whose file names none
     attribution: str = ""  # of images whose file names none
+    annotation_licence: str = ""  # of what the files say about the images, where it is not that of the images
     tasks: tuple[str, ...] = ()  # adapt emits only these kinds; empty: all that the annotations allow
     dialogues: bool = True  # self_instruct may write dialogues about these images
 
@@ -126,8 +127,8 @@ def parse_source(text: str) -> Dataset:
     """A data set from one command-line argument: `FORMAT:PATH,...,key=value,...`.
 
     Several `FORMAT:PATH` parts are files about the same images. Keys: images, name, split, annotations (of a vqa
-    file), image_pattern, licence, attribution. Without `name` the first file's stem is used, without `images` its
-    folder. Paths cannot hold commas.
+    file), image_pattern, licence (of the images), annotation_licence, attribution. Without `name` the first file's stem
+    is used, without `images` its folder. Paths cannot hold commas.
 
     >>> parse_source("coco_instances:a/boxes.json,images=a/jpg,licence=CC0").images
     'a/jpg'
@@ -136,7 +137,9 @@ def parse_source(text: str) -> Dataset:
     """
     from vistune.sources.formats import FORMATS
 
-    keys = ("images", "name", "split", "annotations", "image_pattern", "licence", "attribution")
+    keys = (
+        *("images", "name", "split", "annotations", "image_pattern", "licence", "annotation_licence", "attribution"),
+    )
     files: list[tuple[str, str]] = []
     given: dict[str, str] = {}
     for part in text.split(","):

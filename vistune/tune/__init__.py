@@ -60,6 +60,7 @@ class Params:
     processes: int = 0  # 0: one per GPU, or one without GPUs
     zero: Literal[0, 1, 2, 3] = 0  # DeepSpeed ZeRO stage; 0 with one process runs without DeepSpeed
     workers: int = 0  # processes that prepare batches ahead, for each training process
+    evidence: str = ""  # file of what other models saw in the images, for families that take it (MoAI)
     cache_features: bool = True  # keep a frozen tower's features on disk instead of computing them each visit
     stages: tuple[StageParams, ...] = ()  # empty: the published recipe of the preset
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
-
-import torch
-
-from vistune.tune.engine import world
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-    """While it is entered the first signal is only remembered; a second one acts as it did before."""
+    """While it is entered signals are passed on to `tell`. Without it the first one is only remembered, and a second
+    one acts as it did before."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[int], None] | None = None) -> None:
         self.signal = 0
+        self._tell = tell
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -34,15 +33,20 @@ class Interruption:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
+        if self._tell:
+            self._tell(number)
+            return
         self.__exit__()
-        if world()[0] == 0:  # written past Python's buffers, which a handler may find half way through a line
-            name = signal.Signals(number).name
+        if os.environ.get("RANK", "0") == "0":
+            name = signal.Signals(number).name  # written past Python's buffers, which may be half way through a line
             os.write(2, f"\ntune: {name}: ends after this step; a second one ends at once\n".encode())
 
     def asked(self, device: str) -> int:
         """The signal that came, or 0: the same on all processes, of which some may have got it a step earlier."""
-        if world()[1] == 1:
+        if int(os.environ.get("WORLD_SIZE", 1)) == 1:
             return self.signal
+        import torch
+
         found = torch.tensor(self.signal, device=device)
         torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
         return int(found)

@@ -48,7 +48,7 @@ def lines(stage: str, roles: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for role, row in roles.items():
         trained = f"{row['trained']:,}" if row["trained"] else "frozen" if row["parameters"] else "shared"
         rate, rank = (row["learning_rate"] or "", row["lora"] or "") if row["trained"] else ("", "")
-        yield f"{'':<{len(stage) + 7}}{role:<12}{row['parameters']:>16,}{trained:>16}{rate:>10}{rank:>6}"
+        yield f"{'':<{len(stage) + 7}}{role:<12}{row['parameters']:>16,}{trained:>16}{rate:>10}{rank:>6}".rstrip()
 
 
 class Movement:

@@ -5,7 +5,7 @@ A row is a pure function of its packs, so worker processes can make rows ahead o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,12 +43,20 @@ class Batch:
 
 
 class Builder:
-    """`touch`: rows without pictures get a blank one, so that all processes of a step run the same layers."""
+    """`touch`: rows without pictures get a blank one, so that all processes of a step run the same layers.
+    evidence: of other models about an image, by its digest, for families that take any."""
 
     def __init__(
-        self, reader: Reader, root: Path, stage: StageParams, features: Features | None = None, touch: bool = False
+        self,
+        reader: Reader,
+        root: Path,
+        stage: StageParams,
+        features: Features | None = None,
+        touch: bool = False,
+        evidence: Mapping[str, Any] | None = None,
     ) -> None:
         self.reader, self.root, self.stage, self.features, self.touch = reader, root, stage, features, touch
+        self.evidence = evidence or {}
 
     def batch(self, plan: Plan, packs: Sequence[Pack]) -> Batch:
         visits = [visit for one in packs for visit in one]
@@ -77,7 +85,8 @@ class Builder:
                 Picture(view_plan, (), images[number].sha256)
                 for number, view_plan in zip(reading.images, reading.plans, strict=True)
             ]
-        return self.reader.look(reading, [open_image(self.root, image) for image in images])
+        aside = [self.evidence.get(image.sha256) for image in images] if self.evidence else ()
+        return self.reader.look(reading, [open_image(self.root, image) for image in images], aside)
 
     def _blank(self) -> Reading:
         plan = self.reader.plan(*BLANK)

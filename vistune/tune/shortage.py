@@ -52,11 +52,12 @@ def explained(vlm: Vlm, stage: StageParams, params: Params, plan: Plan) -> Itera
 
 def told(parts: Mapping[str, float], stage: StageParams, error: BaseException) -> str:
     largest = max(parts, key=lambda part: parts[part])
+    verb, them = ("is", "it") if largest == "optimiser" else ("are", "them")
     each = ", ".join(f"{part} {size / 2**30:.2f}" for part, size in sorted(parts.items(), key=lambda x: -x[1]))
     said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return (
         f"training stage {stage.name} ran out of memory ({said}). By the estimate of `vistune tune --plan` the "
-        f"{largest} are the largest part of {sum(parts.values()) / 2**30:.2f} GiB ({each}). To shrink them "
+        f"{largest} {verb} the largest part of {sum(parts.values()) / 2**30:.2f} GiB ({each}). To shrink {them} "
         f"{REMEDIES[largest]}; now max_tokens is {stage.max_tokens}, together {stage.together}, max_patches "
         f"{stage.max_patches}. Then run again: training continues from its checkpoint."
     )

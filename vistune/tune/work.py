@@ -14,6 +14,7 @@ import torch
 from vistune.errors import VistuneError
 from vistune.files import read_json, write_json
 from vistune.models import family, lora
+from vistune.models.evidence import read_evidence
 from vistune.models.modeling import cast_language, precision
 from vistune.models.reader import Reader
 from vistune.models.vlm import Vlm, build, load
@@ -158,7 +159,8 @@ def _run(
             lora.attach(vlm, stage.lora)
         engine = engines.build(vlm, stage, params, root)
         roles = _roles(vlm, stage)
-        builder = Builder(staged.reader, release, stage, features, touch=processes > 1)
+        evidence = read_evidence(params.evidence) if params.evidence else None
+        builder = Builder(staged.reader, release, stage, features, processes > 1, evidence)
         folder = output / "checkpoints" / stage.name
         with explained(staged, stage, params, planned):
             measured = train(engine, builder, planned, stage, seed, folder, record, forget, held_out, params.workers)

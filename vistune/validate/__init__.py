@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    allow_licences: tuple[str, ...] = ()  # rows under other licences are removed; empty: every stated licence
+    allow_licences: tuple[str, ...] = ()  # rows under other licences are removed; as adapt.allow_licences
     languages: tuple[str, ...] = ("en", "zh")
     min_samples: int = 1  # a smaller release stops the run
     max_quarantined_share: float = 0.05  # of the rows that entered; more stops the run

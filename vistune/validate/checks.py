@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from vistune.licences import Allowed
 from vistune.records import Lineage, Reject, Sample
 from vistune.validate.evidence import Evidence, Shown
 from vistune.validate.text import affirms, cjk_share, normalise
@@ -75,7 +76,7 @@ class Rules:
     """What rows are held against."""
 
     languages: frozenset[str]
-    licences: frozenset[str]  # casefolded; empty: any stated licence
+    licences: Allowed
     box_tolerance: float  # pixels
     max_response_words: int
     evidence: Mapping[str, Evidence]  # by method
@@ -216,11 +217,9 @@ def licence_missing(s: Sample, rules: Rules) -> str:
     return "" if s.licence.strip() else "no licence is stated for its image"
 
 
-def licence_not_allowed(s: Sample, rules: Rules) -> str | None:
-    if not rules.licences:
-        return None
-    allowed = s.licence.casefold() in rules.licences
-    return "" if allowed else f"{s.licence!r} is not among validate.allow_licences"
+def licence_not_allowed(s: Sample, rules: Rules) -> str:
+    refusal = rules.licences.refusal(s.licence) if s.licence.strip() else None
+    return refusal[1].rstrip(".") if refusal else ""
 
 
 def lineage_incomplete(s: Sample, rules: Rules) -> str:
@@ -322,7 +321,7 @@ CHECKS: tuple[Check, ...] = (
     Check("lineage_incomplete", "hard", "image, annotations, files, template or prompt are named", lineage_incomplete),
     Check("lineage_dangling", "hard", "what the lineage names exists in the sources", lineage_dangling),
     Check("contradicted", "hard", "presence answers agree with the annotations", contradicted),
-    Check("licence_not_allowed", "policy", "the licence is in validate.allow_licences", licence_not_allowed),
+    Check("licence_not_allowed", "policy", "validate.allow_licences takes the licence", licence_not_allowed),
     Check("meta_phrase", "warning", "responses do not speak of captions, boxes or AI", meta_phrase),
     Check("refusal", "warning", "responses do not decline", refusal),
     Check("untrimmed_text", "warning", "texts have no outer white space", untrimmed_text),

@@ -24,6 +24,7 @@ class Shown:
     ids: frozenset[str]  # of all annotations: objects, captions, questions
     labels: frozenset[str]  # of all objects, crowds and background included, and of what people said it shows
     attribution: str
+    licence: str = ""  # of the image, as its source states it
 
 
 @dataclass
@@ -97,7 +98,9 @@ def _add(root: Path, dataset: Dataset, evidence: Evidence) -> None:
             frozenset(row.record.category.label for row in entry.rows["object"])
             | {row.record.category.label for row in entry.rows["label"] if row.record.present},
             entry.attribution,
+            entry.licence,
         )
     for row in listing.dialogues:
-        shown = Shown(dataset.split, frozenset((row.record.id,)), frozenset(), row.record.attribution)
+        own = row.record
+        shown = Shown(dataset.split, frozenset((own.id,)), frozenset(), own.attribution, own.licence)
         evidence.images[row.record.id] = shown

@@ -13,6 +13,7 @@ from typing import Any
 from vistune.errors import VistuneError
 from vistune.files import write_json
 from vistune.hashing import file_digest, merkle_root
+from vistune.licences import Allowed
 from vistune.progress import track
 from vistune.records import ImageRef, Reject, Sample
 from vistune.sources import BenchmarkItem, load, read_benchmark
@@ -134,7 +135,7 @@ def _refuse_shared_ids(samples: list[Sample]) -> None:
 def _rules(params: Params, evidence: Mapping[str, Evidence]) -> Rules:
     return Rules(
         frozenset(params.languages),
-        frozenset(name.casefold() for name in params.allow_licences),
+        Allowed(params.allow_licences, "validate.allow_licences"),
         params.box_tolerance,
         params.max_response_words,
         evidence,
@@ -246,12 +247,12 @@ def _describe(samples: Sequence[Sample], output: Path) -> dict[str, Any]:
 
 
 def _attribution(samples: Sequence[Sample], evidence: Mapping[str, Evidence]) -> dict[str, dict[str, str]]:
-    """Image path -> licence and attribution: what whoever passes the release on must pass on with it."""
+    """Image path -> its own licence and attribution: what whoever passes the release on must pass on with it."""
     found: dict[str, dict[str, str]] = {}
     for s in samples:
         shown = evidence[s.method].images[s.lineage.annotated_image]
         for image in s.images:
-            found.setdefault(image.path, {"licence": s.licence, "attribution": shown.attribution})
+            found.setdefault(image.path, {"licence": shown.licence or s.licence, "attribution": shown.attribution})
     return found
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistune.errors import VistuneError
+from vistune.licences import Allowed
 from vistune.records import Sample
 from vistune.validate import Params
 from vistune.validate.checks import VALUES, Level, Tally
@@ -103,9 +104,9 @@ def expectations(params: Params, frame: pd.DataFrame) -> list[Expectation]:
         ),
     ]
     if params.allow_licences:
-        allowed = {name.casefold() for name in params.allow_licences}
+        allowed = Allowed(params.allow_licences, "validate.allow_licences")
         spelled = set(frame["licence"].dropna()) | set(params.allow_licences)
-        found.append(among("licence", (name for name in spelled if name.casefold() in allowed)))
+        found.append(among("licence", (name for name in spelled if allowed.refusal(name) is None)))
     if frame["presence_yes"].notna().any():
         low, high = params.yes_share_low, params.yes_share_high
         text = f"Between {low:.0%} and {high:.0%} of the presence questions are answered yes."

@@ -151,6 +151,13 @@ def test_the_first_step_throws_dice_and_keeps_the_gates_still(monkeypatch):
     assert sum(bool(expert.query[1].weight.grad.any()) for expert in experts) <= 1
 
 
+def test_the_compressor_is_drawn_as_torch_draws_and_the_mixer_as_transformers_does():
+    model = build("moai").model
+    compressor, mixer = model.connector.compressor.layers[0], model.language_model.model.layers[1].mixer
+    assert compressor.up.weight.std().item() == pytest.approx((1 / 32 / 3) ** 0.5, rel=0.1)
+    assert mixer.visual[0].query[0].weight.std().item() == pytest.approx(0.02, rel=0.1)
+
+
 def test_roles_inside_the_layers(vlm):
     layer = "language_model.model.layers.1."
     for name, role in {

@@ -83,13 +83,14 @@ def caption_detailed(scene: Scene, language: Language, params: Params, draws: Dr
 def informative(texts: Sequence[str], language: Language) -> list[int]:
     """Indices of the texts that together say most: the one with most words, then each time the one that adds most
     words, as long as these are at least half of its own."""
-    words = [frozenset(language.words.findall(text.lower())) for text in texts]
+    words = [frozenset(language.words_of(text)) for text in texts]
     seen: set[str] = set()
     chosen: list[int] = []
     rest = list(range(len(texts)))
     while rest and len(chosen) < SENTENCES[1]:
-        best = max(rest, key=lambda n: (len(words[n] - seen), -n))
-        if not words[best] or len(words[best] - seen) < NEW_WORDS * len(words[best]):
+        new = [len(words[n] - seen) for n in rest]
+        best = rest[new.index(max(new))]
+        if not words[best] or max(new) < NEW_WORDS * len(words[best]):
             break
         chosen.append(best)
         seen |= words[best]

@@ -14,11 +14,14 @@ from vistune.records import Annotation, Box, Category, Region
 SAME_PLACE = 0.7
 """Overlap (IoU) with another thing from which on a box does not say which of the two it marks."""
 
+WORDLESS = frozenset(("name_missing", "attribute_untranslated", "predicate_untranslated"))
+"""Reasons of what cannot be said in a language."""
+
 MAX_LISTED = 12
 """Kinds of things in one list."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Candidate:
     """A fact ready to be phrased. `evidence`: ids of the annotations that make it true. `boxes`: the texts of boxes
     that slots hold, each the `box_text` of the region at its place; regions that come after have no box in the text."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vistune.models.connectors.mlp import draw_linear
 from vistune.models.keymap import State, rename
 
 
@@ -50,6 +51,10 @@ class GLU(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.mlp = SwiGLU(config.width, config.hidden)
         self.begin, self.end = (nn.Parameter(torch.zeros(1, 1, config.width)) for _ in range(2))
+
+    def draw(self) -> None:
+        """Initial weights as the authors draw them."""
+        draw_linear(self)
 
     def convert(self, features: Tensor) -> Tensor:
         """(V, P, C) -> (V, P, D)"""

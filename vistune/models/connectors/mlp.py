@@ -40,10 +40,8 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def draw(self) -> None:
-        """Initial weights as the authors draw them: torch's own."""
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                layer.reset_parameters()
+        """Initial weights as the authors draw them."""
+        draw_linear(self)
 
     def forward(self, features: Tensor) -> Tensor:
         """(V, P, C), or (..., C) where nothing is merged -> (V, P / merge, D)"""
@@ -53,6 +51,13 @@ class MLP(nn.Module):
         for n, layer in enumerate(self.layers):
             x = layer(F.gelu(x) if n else x)
         return x
+
+
+def draw_linear(module: nn.Module) -> None:
+    """Initial weights of all linear layers as torch draws them; transformers draws others."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            layer.reset_parameters()
 
 
 def merged(features: Tensor, merge: int, order: str = "square") -> Tensor:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from vistune.models.connectors.mlp import draw_linear
 from vistune.models.cross_attention import CrossAttention
 from vistune.models.keymap import State, rename, split_rows
 
@@ -50,6 +51,10 @@ class Perceiver(nn.Module):
         self.latents = nn.Parameter(torch.randn(config.latents, config.width))
         self.layers = nn.ModuleList(PerceiverLayer(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
+
+    def draw(self) -> None:
+        """Initial weights as the authors draw them."""
+        draw_linear(self)
 
     def forward(self, features: Tensor) -> Tensor:
         """(V, P, D) -> (V, Q, D)"""
