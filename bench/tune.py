@@ -82,7 +82,7 @@ def main() -> None:
         found = MEASURES[given.only](*([given.trl] if given.only == "trl" else []))
         print(json.dumps({"bench": "tune", "measure": given.only, **found}), flush=True)
         return
-    kept = {row["measure"]: row for row in json.loads(RESULTS.read_text())} if given.keep else {}
+    kept = {row["measure"]: row for row in json.loads(RESULTS.read_text())} if given.keep and RESULTS.exists() else {}
     for name in [given.keep] if given.keep else MEASURES:
         kept[name] = measured(name, given.trl)
     from parts.tune_draw import draw, table
@@ -90,7 +90,8 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([kept[name] for name in MEASURES if name in kept], indent=1) + "\n")
     RESULTS.with_suffix(".md").write_text(table(kept), encoding="utf-8")
-    draw(kept, RESULTS.with_suffix(".png"))
+    if kept.keys() == MEASURES.keys():
+        draw(kept, RESULTS.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +46,11 @@ QUESTIONS = [talk[:-1] for talk in TALKS]
 def vlm(request: pytest.FixtureRequest) -> Iterator[Vlm]:
     """Not to be changed by a test."""
     yield build(request.param)
+
+
+def fresh(vlm: Vlm) -> Vlm:
+    """A copy to be changed."""
+    return Vlm(deepcopy(vlm.model), vlm.reader)
 
 
 def stages(vlm: Vlm) -> tuple[Stage, ...]:
@@ -121,7 +127,7 @@ def test_checkpointing_gives_the_same_gradients(vlm: Vlm) -> None:
     batch = vlm.inputs(TALKS, IMAGES)
     gradients = []
     for checkpointing in (False, True):
-        model = build(vlm.family.name).model.train()
+        model = fresh(vlm).model.train()
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -143,8 +149,8 @@ def test_lora_on_any_role(vlm: Vlm, tmp_path: Path) -> None:
     able = [role for role in vlm.family.roles if lora.linear_layers(vlm, role)]
     for role in set(vlm.family.roles) - set(able):
         with pytest.raises(VistuneError, match="no linear layers"):
-            lora.attach(build(vlm.family.name), {role: 2})
-    amended = build(vlm.family.name)
+            lora.attach(fresh(vlm), {role: 2})
+    amended = fresh(vlm)
     ranks = {role: 2 + n for n, role in enumerate(able)}
     names = lora.attach(amended, ranks)
     assert all(map(torch.equal, before, answers(amended, batch))), "adapters start as no change"
@@ -158,7 +164,7 @@ def test_lora_on_any_role(vlm: Vlm, tmp_path: Path) -> None:
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
     changed = answers(amended, batch)
     lora.save_adapters(amended, tmp_path)
-    other = build(vlm.family.name)
+    other = fresh(vlm)
     assert sorted(lora.load_adapters(other, tmp_path)) == sorted(names)
     assert all(map(torch.equal, changed, answers(other, batch)))
     lora.merge(amended)
@@ -195,7 +201,7 @@ def test_flops_are_those_that_torch_counts(vlm: Vlm) -> None:
 
 def test_stages_change_their_roles_and_no_other(vlm: Vlm) -> None:
     """One step of each stage."""
-    model = build(vlm.family.name)
+    model = fresh(vlm)
     few = samples()[:4]
     for stage in stages(vlm):
         trained = staged(model, stage)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,11 @@ def start(release, folder, params):
     )
 
 
+def wait_for_a_step(process, history):
+    while process.poll() is None and not any(p.stat().st_size for p in history.glob("*.partial/history.jsonl")):
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("over", "group"), [({}, False), ({"workers": 1}, True), ({"processes": 2, "zero": 2}, True)])
 def test_signal_to_the_command(release, tmp_path, over, group):
@@ -133,8 +139,7 @@ def test_signal_to_the_command(release, tmp_path, over, group):
     long = dataclasses.replace(params(**over), stages=(stage,))
     process = start(release, tmp_path / "run", long)
     history = tmp_path / "run/home/stages/tune"
-    while process.poll() is None and not any(p.stat().st_size for p in history.glob("*.partial/history.jsonl")):
-        threading.Event().wait(0.05)
+    wait_for_a_step(process, history)
     (os.killpg if group else os.kill)(process.pid, signal.SIGTERM)
     out, error = process.communicate(timeout=120)
     assert process.returncode == 143, out + error
@@ -144,3 +149,21 @@ def test_signal_to_the_command(release, tmp_path, over, group):
     _, state = checkpoint.newest(partial / "checkpoints/instruct")
     entries = [json.loads(line) for line in (partial / "history.jsonl").read_text().splitlines()]
     assert state["step"] == len(entries) < 400
+
+
+@pytest.mark.slow
+def test_processes_leave_with_a_killed_command(release, tmp_path):
+    stage = dataclasses.replace(params().stages[0], steps=400)
+    process = start(release, tmp_path / "run", params(processes=2, zero=1, stages=(stage,)))
+    wait_for_a_step(process, tmp_path / "run/home/stages/tune")
+    process.kill()
+    process.wait()
+
+    def left():
+        commands = (p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.parent.exists())
+        return [c for c in commands if b"vistune.tune.launch" in c and str(tmp_path).encode() in c]
+
+    until = time.monotonic() + 20
+    while left() and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not left()

@@ -8,7 +8,7 @@ from vistune.models import FAMILIES
 from vistune.models.labels import IGNORE
 from vistune.models.vlm import build
 from vistune.records import Message
-from vistune.tune.attention import Segment, packed_attention
+from vistune.tune.attention import Segment, branches, packed_attention
 from vistune.tune.loss import answer_losses, predictors, total_weight, weights
 from vistune.tune.objective import Objective, hidden_states
 from vistune.tune.packed import packed, padded, shared
@@ -83,16 +83,14 @@ def test_a_beginning_that_is_learned_is_not_shared():
     assert shared(found[0]) == 0
 
 
-def test_attention_sees_its_segment_and_the_one_before_it():
+def test_attention_sees_itself_and_the_beginning_it_shares():
     torch.manual_seed(0)
     q, k, v = torch.randn(1, 4, 9, 8), torch.randn(1, 2, 9, 8), torch.randn(1, 2, 9, 8)
-    segments = [Segment(0, 3), Segment(3, 5, 0), Segment(5, 9, 0)]
+    segments = [Segment(0, 6, branches(2, [1, 3])), Segment(6, 9)]
     got, _ = packed_attention(torch.nn.Module(), q, k, v, None, segments=segments)
-    sees = torch.zeros(9, 9, dtype=torch.bool)
-    for start, end, before in segments:
-        sees[start:end, start:end] = torch.ones(end - start, end - start).tril().bool()
-        if before >= 0:
-            sees[start:end, : segments[before].end] = True
+    rows = ["100000000", "110000000", "111000000", "110100000", "110110000", "110111000"]
+    rows += ["000000100", "000000110", "000000111"]
+    sees = torch.tensor([[c == "1" for c in row] for row in rows])
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=sees, enable_gqa=True)
     assert torch.allclose(got, expected.transpose(1, 2), atol=1e-6)
 

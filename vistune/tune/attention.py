@@ -1,8 +1,9 @@
 """Attention over packed samples: each sees itself and the beginning that it shares with others.
 
-A pack is one row of tokens in segments. Attention runs segment by segment, so its cost is the sum over samples and no
-mask of the whole row exists; a dense mask of 16 samples costs ten times as much on a CPU. What a segment may see comes
-with every call (`segments`), not from a global: recomputation in the backward pass sees its own.
+A pack is one row of tokens in segments that do not see each other. Attention runs segment by segment, so its cost is
+the sum over samples and no mask of the whole row exists; that would cost four times as much for the demo's packs, ten
+times for longer ones. What a segment may see comes with every call (`segments`), not from a global: recomputation in
+the backward pass sees its own.
 
 Passing `attention_mask=None` and restarted positions to transformers isolates samples as well, by a dense mask, and
 leaks between them without a word when a cache or a mask of ones is given. So this attention is asked for by name.
@@ -16,7 +17,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.bias import causal_lower_right
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -25,11 +25,28 @@ NAME = "vistune_packed"
 
 
 class Segment(NamedTuple):
-    """Tokens `start` to `end` of a row; before its own, each sees the tokens of the segment `before` (none: -1)."""
+    """Tokens `start` to `end` of a row: one sample, or several with their common beginning. mask: bool (n, n) of its n
+    tokens, True where one may look; None: causal."""
 
     start: int
     end: int
-    before: int = -1
+    mask: Tensor | None = None
+
+
+def branches(common: int, lengths: Sequence[int]) -> Tensor:
+    """The mask of a beginning of `common` tokens and its continuations, one behind the other: bool (n, n).
+
+    >>> branches(1, [1, 1]).int().tolist()
+    [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
+    """
+    size = common + sum(lengths)
+    mask = torch.zeros(size, size, dtype=torch.bool)
+    mask[:, :common] = True
+    at = common
+    for length in lengths:
+        mask[at : at + length, at : at + length] = True
+        at += length
+    return mask.tril()
 
 
 def packed_attention(
@@ -51,32 +68,12 @@ def packed_attention(
         )
         return made, None
     parts = []
-    for segment in segments:
-        q = query[:, :, segment.start : segment.end]
-        k, v = (_seen(x, segment, segments) for x in (key, value))
-        parts.append(_causal(q, k, v, dropout, scaling))
+    for start, end, mask in segments:
+        q, k, v = (x[:, :, start:end] for x in (query, key, value))
+        grouped = q.shape[1] != k.shape[1]
+        part = F.scaled_dot_product_attention(q, k, v, mask, dropout, mask is None, scale=scaling, enable_gqa=grouped)
+        parts.append(part)
     return torch.cat(parts, dim=2).transpose(1, 2), None
-
-
-def _seen(x: Tensor, segment: Segment, segments: Sequence[Segment]) -> Tensor:
-    own = x[:, :, segment.start : segment.end]
-    if segment.before < 0:
-        return own
-    before = segments[segment.before]
-    return torch.cat([x[:, :, before.start : before.end], own], dim=2)
-
-
-def _causal(q: Tensor, k: Tensor, v: Tensor, dropout: float, scaling: float | None) -> Tensor:
-    """The last token of q sees all of k."""
-    grouped = q.shape[1] != k.shape[1]
-    if q.shape[2] == k.shape[2]:
-        return F.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=grouped
-        )
-    mask: Any = causal_lower_right(q.shape[2], k.shape[2])
-    if q.device.type == "cpu":
-        mask = mask._materialize(q.device)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, enable_gqa=grouped)
 
 
 def no_mask() -> Tensor:

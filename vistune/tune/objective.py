@@ -26,6 +26,10 @@ class Objective(nn.Module):
         the result with the weight 0, so that their layers have gradients, all zero."""
         device = next(self.model.parameters()).device
         inputs = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in row.inputs.items()}
+        if "segments" in inputs:
+            inputs["segments"] = [
+                s._replace(mask=None if s.mask is None else s.mask.to(device)) for s in inputs["segments"]
+            ]
         states = hidden_states(self.model, inputs).flatten(0, 1)
         head = self.model.get_output_embeddings()
         losses = answer_losses(states[row.predicts.to(device)], row.targets.to(device), head, self.budget)

@@ -2,7 +2,7 @@
 
 Samples about the same pictures begin alike: system message, pictures, often the first words of the question. In a
 causal model these tokens do not depend on what follows, so they are computed once and every sample continues from them
-(`Segment.before`). The loss and every gradient are those of the samples one by one.
+(`attention.branches`). The loss and every gradient are those of the samples one by one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from vistune.models.families.base import Composed
 from vistune.models.labels import IGNORE
 from vistune.models.reader import Reader, Reading
-from vistune.tune.attention import Segment, no_mask
+from vistune.tune.attention import Segment, branches, no_mask
 
 if TYPE_CHECKING:
     from vistune.models.families.base import Picture
@@ -76,28 +76,23 @@ def packed(reader: Reader, visits: Sequence[Sequence[Reading]], pictures: Sequen
     sample = 0
     for readings, shown in zip(visits, pictures, strict=True):
         common = shared(readings)
-        begun = -1
-        for reading in readings:
-            positions = reader.places(reading)
-            parts = [(0, reading.length)]
-            if common:
-                parts = [(common, reading.length)] if begun >= 0 else [(0, common), (common, reading.length)]
-            for start, end in parts:
-                before = begun if start else -1
-                segments.append(Segment(len(ids), len(ids) + end - start, before))
-                if common and not start:
-                    begun = len(segments) - 1
-                offset = len(ids) - start
-                learned = [t for t in range(max(start, 1), end) if reading.labels[t] != IGNORE]
-                for t in learned:
-                    own = t - 1 >= start or not start
-                    predicts.append(offset + t - 1 if own else segments[begun].end - 1)
-                targets += [reading.labels[t] for t in learned]
-                owners += [sample] * len(learned)
-                ids += reading.ids[start:end]
-                places.append(positions[..., start:end])
-                types += kinds(reading)[start:end] if kinds else []
+        begin = len(ids)
+        for n, reading in enumerate(readings):
+            start = common if n else 0
+            offset = len(ids) - start
+            if not common:
+                segments.append(Segment(len(ids), len(ids) + reading.length))
+            learned = [t for t in range(max(start, 1), reading.length) if reading.labels[t] != IGNORE]
+            predicts += [offset + t - 1 if t > start else begin + common - 1 for t in learned]
+            targets += [reading.labels[t] for t in learned]
+            owners += [sample] * len(learned)
+            ids += reading.ids[start:]
+            places.append(reader.places(reading)[..., start:])
+            types += kinds(reading)[start:] if kinds else []
             sample += 1
+        if common:
+            mask = branches(common, [reading.length - common for reading in readings])
+            segments.append(Segment(begin, len(ids), mask))
         seen += shown if common else [picture for _ in readings for picture in shown]
     inputs: dict[str, Any] = {
         "input_ids": torch.tensor([ids]),
