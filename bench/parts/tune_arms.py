@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -70,7 +71,7 @@ def trl(python: str) -> dict[str, Any]:
 
 
 def has_trl(python: str) -> bool:
-    if not python:
+    if not python or not shutil.which(python):
         return False
     return subprocess.run([python, "-c", "import trl"], capture_output=True, check=False).returncode == 0
 
