@@ -1,5 +1,6 @@
 """The benchmark of the engine runs, and says what it could not measure."""
 
+import json
 import subprocess
 import sys
 
@@ -19,6 +20,20 @@ def test_help_tells_how_to_install_the_peer():
     command = [sys.executable, str(BENCH / "tune.py"), "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "--trl PYTHON" in shown and "pip install --no-deps trl" in shown
+
+
+def test_every_measurement_has_a_result_kept_with_its_command_table_and_plot(parts):
+    import tune
+    from parts.tune_draw import table
+
+    results = BENCH / "results" / "tune.json"
+    kept = json.loads(results.read_text())
+    assert [row["measure"] for row in kept] == list(tune.MEASURES)
+    for row in kept:
+        assert row["command"].startswith(f"python bench/tune.py --only {row['measure']}") and row["bench"] == "tune"
+        assert row.keys() - {"bench", "measure", "command"}
+    assert results.with_suffix(".md").read_text() == table({row["measure"]: row for row in kept})
+    assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_peer_that_is_not_there_is_said_aloud_and_gets_no_figure(parts, capsys):

@@ -70,10 +70,12 @@ def draw(kept: Mapping[str, Any], path: Path) -> None:
         for arm, style in (("ours", "-"), ("trl", "o")):
             curve.plot(range(1, 1 + len(beside["losses"][arm])), beside["losses"][arm], style, label=NAMES[arm])
         curve.legend()
+    speed.margins(x=0.15)
     speed.set_title("real tokens a CPU second, one thread")
     curve.set_title("loss by step, same samples")
     kinds = kept["loss_memory"]["mb"]
     memory.bar_label(memory.bar(list(kinds), list(kinds.values()), color="#cc6677"), padding=3)
+    memory.margins(y=0.1)
     memory.set_title("peak memory of the loss, MB (4,096 x 32,064, half answers)")
     models = kept["balance"]["models"]
     for arm, marker in (("ours", "o"), ("packs_shuffled", "s"), ("samples_shuffled", "^")):
