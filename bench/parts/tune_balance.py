@@ -1,6 +1,7 @@
 """How evenly processes are loaded, from lengths alone: no model, no picture."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,23 +56,25 @@ def mix(shape: Shape, count: int) -> tuple[list[int], list[int]]:
 def simulate(shape: Shape, processes: int) -> dict[str, Any]:
     """Ours as the planner does it, in windows; packs of the same windows shuffled, as a sampler with shuffle=True deals
     them; and samples one by one in random order, as many for each process as a pack holds on average, unpadded."""
-    from vistune.tune.pack import balance, deal, pack, padding
+    from vistune.tune.pack import balance, pack, padding, schedule
     from vistune.tune.plan import WINDOWS
 
     window = WINDOWS * processes
     mean = sum(mix(shape, 2_000)[0]) / 2_000
     count = max(round(STEPS * processes * shape.most / mean), window) // window * window
     tokens, views = mix(shape, count)
-    packs: list[list[int]] = []
-    costs: list[float] = []
-    ours: list[list[int]] = []
-    for start in range(0, count, window):
-        part = slice(start, start + window)
-        found = pack(tokens[part], views[part], shape.most)
-        made = [[start + n for n in one] for one in found]
-        each = [sum(shape.cost(tokens[n], views[n]) for n in one) for one in made]
-        ours += [[n + len(costs) if n >= 0 else -1 for n in step] for step in deal(each, processes, 0, start)]
-        packs, costs = packs + made, costs + each
+
+    def arrange(part: Sequence[int]) -> list[list[int]]:
+        found = pack([tokens[n] for n in part], [views[n] for n in part], shape.most)
+        return [[part[n] for n in one] for one in found]
+
+    def cost(one: Sequence[int]) -> float:
+        return sum(shape.cost(tokens[n], views[n]) for n in one)
+
+    windows = [range(start, start + window) for start in range(0, count, window)]
+    ours = [[*map(cost, step)] for step in schedule(windows, arrange, cost, processes, 0)]
+    packs = [one for part in windows for one in arrange(part)]
+    costs = [cost(one) for one in packs]
     each = [shape.cost(*both) for both in zip(tokens, views, strict=True)]
     size = max(round(len(tokens) / len(packs)), 1)
     batches = [sum(each[n : n + size]) for n in range(0, len(each), size)]
@@ -80,14 +83,12 @@ def simulate(shape: Shape, processes: int) -> dict[str, Any]:
         "packs": len(packs),
         "steps": len(ours),
         "room_unused": round(padding(tokens, packs, shape.most), 4),
-        "ours": vars(balance(costs, ours)),
-        "packs_shuffled": vars(balance(costs, shuffled(len(packs), processes))),
-        "samples_shuffled": vars(balance(batches, shuffled(len(batches), processes))),
+        "ours": vars(balance(ours)),
+        "packs_shuffled": vars(balance(shuffled(costs, processes))),
+        "samples_shuffled": vars(balance(shuffled(batches, processes))),
     }
 
 
-def shuffled(count: int, processes: int) -> list[list[int]]:
-    order = list(range(count))
-    random.Random(2).shuffle(order)
-    order += [-1] * (-count % processes)
+def shuffled(costs: Sequence[float], processes: int) -> list[list[float]]:
+    order = random.Random(2).sample(costs, len(costs)) + [0.0] * (-len(costs) % processes)
     return [order[n : n + processes] for n in range(0, len(order), processes)]

@@ -47,14 +47,16 @@ def vlm() -> Any:
     import torch
 
     from vistune.models import family
-    from vistune.models.families.llava import TINY_CLIP, Settings
+    from vistune.models.encoders.sizes import tiny_clip
+    from vistune.models.families.llava import Settings
     from vistune.models.reader import Reader, prepared
     from vistune.models.tiny import tiny_text, tokenizer_for
     from vistune.models.vlm import Vlm, drawn
 
     llava = family("llava")
     text = tiny_text(vocab_size=VOCABULARY, **TEXT)
-    preset = replace(llava.preset("tiny"), settings=Settings({**TINY_CLIP, **VISION}), text=text, template="chatml")
+    settings = Settings({**tiny_clip(28, 2), **VISION})
+    preset = replace(llava.preset("tiny"), settings=settings, text=text, template="chatml")
     tokenizer = prepared(tokenizer_for(preset), preset)
     torch.manual_seed(0)
     return Vlm(drawn(llava, preset, tokenizer, text), Reader(llava, preset, tokenizer))

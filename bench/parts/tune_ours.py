@@ -22,8 +22,7 @@ def fixed(samples: list[Any], reader: Any, stage: Any, batch: int) -> Any:
     assert all(lengths.fits(n) for n in range(len(samples))), lengths.left_out
     visits = [visit_of([n], lengths, shares=True, logits=0.0) for n in range(len(samples))]
     steps = [[tuple(visits[n : n + batch])] for n in range(0, len(visits), batch)]
-    order = [[n] for n in range(len(steps))]
-    return Plan(tuple(samples), lengths.known, steps, {}, balance([1.0] * len(steps), order))
+    return Plan(tuple(samples), lengths.known, steps, {}, balance([[1.0]] * len(steps)))
 
 
 def stage(job: dict[str, Any], tokens: int) -> Any:

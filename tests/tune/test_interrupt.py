@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from vistune import cli
 from vistune.errors import Interrupted
 from vistune.files import tree_digest
+from vistune.interrupt import Interruption
 from vistune.stages import Context
 from vistune.tune import Params, StageParams, checkpoint, run
-from vistune.tune.interrupt import Interruption
 
 ROOT = Path(__file__).parents[2]
 

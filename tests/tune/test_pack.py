@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vistune.errors import VistuneError
-from vistune.tune.pack import balance, deal, length_groups, pack, padding
+from vistune.tune.pack import balance, deal, length_groups, pack, padding, schedule
 
 SIZES = st.lists(st.tuples(st.integers(1, 50), st.sampled_from([0, 0, 4, 9, 16])), max_size=60)
 
@@ -81,9 +81,39 @@ def test_steps_hold_every_pack_once_and_all_processes(costs, processes, seed):
 def test_balanced_steps_beat_shuffled_packs():
     """1,000 packs whose costs differ tenfold, 8 processes: waiting falls from a third of the work to a hundredth."""
     costs = [1 + 9 * ((n * 7919) % 1000) / 1000 for n in range(1000)]
-    shuffled = [list(range(n, n + 8)) for n in range(0, 1000, 8)]
-    assert balance(costs, shuffled).slowest > 1.3
-    assert balance(costs, deal(costs, 8, 0)).slowest < 1.01
+    shuffled = [costs[n : n + 8] for n in range(0, 1000, 8)]
+    assert balance(shuffled).slowest > 1.3
+    assert balance([[costs[n] for n in step] for step in deal(costs, 8, 0)]).slowest < 1.01
+
+
+def by_room(window):
+    return [[window[n] for n in one] for one in pack(window, [0] * len(window), 64)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 64), max_size=80),
+    window=st.integers(1, 30),
+    processes=st.integers(1, 5),
+)
+def test_only_the_last_step_of_all_windows_may_be_partly_empty(sizes, window, processes):
+    windows = [sizes[n : n + window] for n in range(0, len(sizes), window)]
+    steps = list(schedule(windows, by_room, sum, processes, 0, "s"))
+    assert sorted(n for step in steps for one in step for n in one) == sorted(sizes)
+    assert all(len(step) == processes for step in steps)
+    assert all(sum(one) <= 64 for step in steps for one in step)
+    assert sum([] in step for step in steps) <= 1
+    assert sum(one == [] for step in steps for one in step) < processes
+
+
+def test_windows_cost_no_empty_packs():
+    """60 windows of 17 half-full packs for 8 processes: by themselves each would end in a step with seven idle."""
+    sizes = [1 + (n * 7919) % 64 for n in range(1020)]
+    windows = [sizes[n : n + 17] for n in range(0, 1020, 17)]
+    steps = list(schedule(windows, by_room, sum, 8, 0))
+    packs = sum(len(by_room(window)) for window in windows)
+    assert len(steps) <= packs / 8 + 1
+    assert balance([[*map(sum, step)] for step in steps]).slowest < 1.1
 
 
 def test_the_order_of_steps_is_no_curriculum():

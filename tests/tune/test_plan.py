@@ -15,7 +15,6 @@ from vistune.tune import StageParams
 from vistune.tune.packed import packed
 from vistune.tune.plan import Lengths, make, mixture, select
 from vistune.tune.rows import Batches, Builder
-from vistune.tune.work import for_stage
 
 SMALL = family("small")
 READER = Reader(SMALL, SMALL.preset("tiny"), byte_tokenizer())
@@ -154,6 +153,6 @@ def test_mixture_shares():
 
 
 def test_a_stage_reads_with_its_own_template():
-    other = for_stage(READER, stage(template="plain"))
+    other = READER.at(stage(template="plain"))
     assert other.preset.template == "plain" and READER.preset.template == "chatml"
-    assert for_stage(READER, stage()) is READER
+    assert READER.at(stage()) is READER

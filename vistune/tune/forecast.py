@@ -23,7 +23,7 @@ from vistune.tune import Params, StageParams
 from vistune.tune.launch import with_recipe
 from vistune.tune.operations import PEAKS, Operations
 from vistune.tune.plan import Plan, make, select
-from vistune.tune.work import base, for_stage
+from vistune.tune.work import base
 
 SHARE = 0.4
 """Of the peak that a good run reaches; the best published of vision-language models on images is 0.3 to 0.4."""
@@ -48,7 +48,7 @@ def forecast(
 ) -> Forecast:
     start = base(params)
     vlm = empty(start["family"], start["preset"], language=start["language"], home=cache)
-    vlm.reader = for_stage(vlm.reader, stage)
+    vlm.reader = vlm.reader.at(stage)
     operations = Operations(vlm, stage)
     plan = make(select(samples, stage, seed), vlm.reader, stage, seed, operations)
     roles: dict[str, tuple[int, int]] = dict.fromkeys(vlm.family.roles, (0, 0))

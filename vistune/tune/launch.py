@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from vistune.errors import Interrupted, VistuneError
 from vistune.files import read_json, write_json
+from vistune.interrupt import Interruption
 from vistune.params import parse
 from vistune.tune import Params
-from vistune.tune.interrupt import Interruption
 
 if TYPE_CHECKING:
     from vistune.stages import Context

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from vistune.errors import Interrupted
 from vistune.hashing import keyed
+from vistune.interrupt import Interruption
 from vistune.progress import Progress
 from vistune.tune import StageParams, checkpoint
 from vistune.tune.engine import world
-from vistune.tune.interrupt import Interruption
 from vistune.tune.loss import total_weight
 from vistune.tune.plan import Plan
 from vistune.tune.roles import Movement, first_shown

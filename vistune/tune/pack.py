@@ -9,11 +9,14 @@ most expensive process.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vistune.errors import VistuneError
 from vistune.hashing import keyed
+
+T = TypeVar("T")
 
 WINDOW = 4096
 """Samples that are packed together. Larger windows waste less, and mix less: what is near in the order stays near."""
@@ -105,6 +108,40 @@ def _turned(group: list[int], by: int) -> list[int]:
     return group[-by:] + group[:-by] if by else group
 
 
+def schedule(
+    windows: Iterable[Sequence[T]],
+    arrange: Callable[[Sequence[T]], list[list[T]]],
+    cost: Callable[[Sequence[T]], float],
+    processes: int,
+    seed: int,
+    *key: str | int,
+) -> Iterator[list[list[T]]]:
+    """Steps of one pack for each process: each window's packs (`arrange`), dealt by `cost`. What would leave a step
+    partly empty is packed with the next window, so that only the last step may have an empty pack.
+
+    >>> two = lambda window: [window[n : n + 2] for n in range(0, len(window), 2)]
+    >>> list(schedule([[5, 5, 1], [1, 1]], two, sum, 2, 0))
+    [[[5, 5], [1]], [[1, 1], []]]
+    >>> list(schedule([[5, 5], [1, 1]], two, sum, 2, 0))
+    [[[5, 5], [1, 1]]]
+    """
+    rest: list[T] = []
+    steps = 0
+    ahead = iter(windows)
+    window = next(ahead, None)
+    while window is not None:
+        following = next(ahead, None)
+        packs = arrange([*rest, *window])
+        rest = []
+        for dealt in deal([cost(one) for one in packs], processes, seed, *key, steps):
+            if -1 in dealt and following is not None:
+                rest = [item for n in sorted(dealt) if n >= 0 for item in packs[n]]
+                continue
+            yield [packs[n] if n >= 0 else [] for n in dealt]
+            steps += 1
+        window = following
+
+
 @dataclass(frozen=True)
 class Balance:
     """How evenly the processes of each step are loaded. `slowest`: mean over steps of the costliest process's share
@@ -115,15 +152,15 @@ class Balance:
     worst: float
 
 
-def balance(costs: Sequence[float], steps: Sequence[Sequence[int]]) -> Balance:
-    """
-    >>> balance([4, 4, 2, 1], [[0, 1], [2, 3]])
+def balance(steps: Sequence[Sequence[float]]) -> Balance:
+    """steps: of each, what every process's pack costs; 0 for none.
+
+    >>> balance([[4, 4], [2, 1]])
     Balance(steps=2, slowest=1.0909, worst=1.3333)
     """
     most = total = 0.0
     worst = 1.0
-    for step in steps:
-        each = [costs[n] if n >= 0 else 0.0 for n in step]
+    for each in steps:
         mean = sum(each) / len(each)
         most, total = most + max(each), total + mean
         worst = max(worst, max(each) / mean if mean else 1.0)

@@ -22,7 +22,7 @@ from vistune.models.reader import Reader, Reading
 from vistune.progress import Progress
 from vistune.records import ImageRef, Sample
 from vistune.tune import StageParams
-from vistune.tune.pack import Balance, balance, deal, length_groups, pack
+from vistune.tune.pack import Balance, balance, length_groups, pack, schedule
 
 if TYPE_CHECKING:
     from vistune.tune.operations import Operations
@@ -68,7 +68,7 @@ class Plan:
 
     def cost(self, step: int) -> float:
         """Of all processes together."""
-        return sum(visit.cost for one in self.steps[step] for visit in one)
+        return sum(map(_cost, self.steps[step]))
 
     def shown(self) -> list[ImageRef]:
         """The pictures of all steps, each visit's."""
@@ -224,23 +224,23 @@ def make(
                     yield from _split(chosen, lengths, stage.max_tokens, shares, logits)
                 progress.step()
 
+    def epoch_steps(epoch: int) -> Iterator[list[Pack]]:
+        windows = _windows(visits(epoch), stage)
+        if not stage.samples:
+            dealt = schedule(
+                windows, lambda window: _packed(window, stage, shares), _cost, stage.batch, seed, stage.name, epoch
+            )
+            return ([tuple(one) for one in step] for step in dealt)
+        # the costliest first: dealt round, all processes have nearly the same
+        return (
+            [tuple(one) for one in sorted(_packed(window, stage, shares), key=_cost, reverse=True)]
+            for window in windows
+        )
+
     steps: list[list[Pack]] = []
-    costs: list[float] = []
-    order: list[list[int]] = []
     epoch = 0
     while len(steps) < stage.steps if stage.steps else epoch < stage.epochs:
-        for window in _windows(visits(epoch), stage):
-            packs = _packed(window, stage, shares)
-            each = [sum(visit.cost for visit in one) for one in packs]
-            if stage.samples:  # the costliest first: dealt round, all processes have nearly the same
-                dealt = [sorted(range(len(packs)), key=lambda n: (-each[n], n))]
-            else:
-                dealt = deal(each, stage.batch, seed, stage.name, epoch, len(steps))
-            order += [[n + len(costs) if n >= 0 else -1 for n in step] for step in dealt]
-            costs += each
-            steps += [[packs[n] if n >= 0 else () for n in step] for step in dealt]
-            if stage.steps and len(steps) >= stage.steps:
-                break
+        steps += itertools.islice(epoch_steps(epoch), stage.steps - len(steps) if stage.steps else None)
         if not steps:
             sample_id, reason = next(iter(lengths.left_out.items()))
             raise VistuneError(
@@ -249,9 +249,15 @@ def make(
                 f"{reason}. Raise them in tune.stages."
             )
         epoch += 1
-    most = stage.steps or round(len(steps) * stage.epochs / epoch)
-    steps, order = steps[:most], order[:most]
-    return Plan(tuple(samples), lengths.known, steps, lengths.left_out, balance(costs, order))
+    if not stage.steps:
+        steps = steps[: round(len(steps) * stage.epochs / epoch)]
+    return Plan(
+        tuple(samples), lengths.known, steps, lengths.left_out, balance([[*map(_cost, step)] for step in steps])
+    )
+
+
+def _cost(one: Sequence[Visit]) -> float:
+    return sum(visit.cost for visit in one)
 
 
 def choose(group: Sequence[int], samples: Sequence[Sample], stage: StageParams, seed: int, epoch: int) -> list[int]:
@@ -293,13 +299,13 @@ def _windows(visits: Iterator[Visit], stage: StageParams) -> Iterator[list[Visit
         yield window
 
 
-def _packed(visits: Sequence[Visit], stage: StageParams, shares: bool) -> list[Pack]:
+def _packed(visits: Sequence[Visit], stage: StageParams, shares: bool) -> list[list[Visit]]:
     tokens = [visit.tokens for visit in visits]
     if shares:
         groups = pack(tokens, [visit.patches for visit in visits], stage.max_tokens, stage.max_patches)
     else:
         groups = length_groups(tokens, stage.max_tokens)
-    return [tuple(visits[n] for n in group) for group in groups]
+    return [[visits[n] for n in group] for group in groups]
 
 
 def mixture(sizes: Mapping[str, int], alpha: float, caps: Mapping[str, int]) -> dict[str, float]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from vistune.interrupt import keep_working
 from vistune.models.families.base import Picture
 from vistune.models.labels import IGNORE
 from vistune.models.reader import Reader, Reading
 from vistune.store import open_image
 from vistune.tune import StageParams
-from vistune.tune.interrupt import keep_working
 from vistune.tune.loss import weights
 from vistune.tune.packed import Row, packed, padded
 from vistune.tune.plan import Pack, Plan, Visit

@@ -122,7 +122,7 @@ def _run(
     """One stage: the weights, what is recorded of it, and what depends on the machine."""
     rank, processes = engines.world()
     record, forget = (history.record, history.forget) if rank == 0 else (_ignore, _ignore)
-    staged = Vlm(vlm.model, for_stage(vlm.reader, stage))
+    staged = Vlm(vlm.model, vlm.reader.at(stage))
     chosen = select(samples, stage, seed)
     planned = held_out = None
     if stage.objective != "embedding":
@@ -203,15 +203,6 @@ def validation(samples: Sequence[Sample], reader: Reader, stage: StageParams, se
     keys = list(dict.fromkeys(map(about, found)))[:VALIDATION_IMAGES]
     found = [sample for sample in found if about(sample) in keys]
     return make(found, reader, replace(stage, steps=0, epochs=1.0), seed) if found else None
-
-
-def for_stage(reader: Reader, stage: StageParams) -> Reader:
-    """The reader with what the stage reads differently."""
-    if not stage.template and not stage.settings:
-        return reader
-    settings = replace(reader.preset.settings, **stage.settings)
-    preset = replace(reader.preset, template=stage.template or reader.preset.template, settings=settings)
-    return type(reader)(reader.family, preset, reader.tokenizer)
 
 
 def _roles(vlm: Vlm, stage: StageParams) -> dict[str, dict[str, Any]]:
