@@ -96,16 +96,46 @@ def test_attention_sees_itself_and_the_beginning_it_shares():
 
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
-def test_logits_in_pieces_give_the_same_loss_and_gradients(rows):
+@pytest.mark.parametrize("head_learns", [True, False])
+@pytest.mark.parametrize("bias", [True, False])  # a head with one goes the general way
+def test_logits_in_pieces_give_the_same_loss_and_gradients(rows, head_learns, bias):
     torch.manual_seed(0)
-    head = torch.nn.Linear(8, 50)
+    head = torch.nn.Linear(8, 50, bias=bias).requires_grad_(head_learns)
     states, targets = torch.randn(10, 8, requires_grad=True), torch.randint(0, 50, (10,))
+    factors = torch.rand(10)
+    of = [states, head.weight] if head_learns else [states]
     expected = torch.nn.functional.cross_entropy(head(states), targets, reduction="none")
-    wanted = torch.autograd.grad(expected.sum(), [states, head.weight])
+    wanted = torch.autograd.grad((expected * factors).sum(), of)
     got = answer_losses(states, targets, head, budget=4 * 50 * rows)
-    assert torch.allclose(got, expected, atol=1e-6)
-    for a, b in zip(torch.autograd.grad(got.sum(), [states, head.weight]), wanted, strict=True):
-        assert torch.allclose(a, b, atol=1e-6)
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+    for a, b in zip(torch.autograd.grad((got * factors).sum(), of), wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(answer_losses(states, targets, head, budget=200 * rows), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_logits_of_a_16_bit_head(scale):
+    """Losses in float32 of logits in 16 bits, also where one logit is far above the others."""
+    torch.manual_seed(0)
+    head = torch.nn.Linear(8, 50, bias=False, dtype=torch.bfloat16)
+    states = (scale * torch.randn(10, 8)).bfloat16().requires_grad_()
+    targets = torch.randint(0, 50, (10,))
+    expected = torch.nn.functional.cross_entropy(head(states).float(), targets, reduction="none")
+    got = answer_losses(states, targets, head, budget=600)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    of = [states, head.weight]
+    wanted = torch.autograd.grad(expected.sum(), of)
+    for a, b in zip(torch.autograd.grad(got.sum(), of), wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-2, rtol=2e-2)
+
+
+def test_only_a_plain_head_is_taken_apart():
+    """One with hooks (DeepSpeed ZeRO-3 gathers its weight in them) is called, so that they run."""
+    head, called = torch.nn.Linear(8, 50, bias=False), []
+    head.register_forward_pre_hook(lambda *_: called.append(1))
+    answer_losses(torch.randn(4, 8), torch.zeros(4, dtype=torch.long), head)
+    assert called
 
 
 @pytest.mark.parametrize("weighting", ["token", "sample", "square"])

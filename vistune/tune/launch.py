@@ -1,5 +1,5 @@
-"""Starts the training stages: in this process, in several of this machine, or in those that torchrun or the deepspeed
-launcher has started on one or many machines."""
+"""Starts the training stages: in this process, in those that torchrun or the deepspeed launcher has started beside it,
+or in those of a backend of `vistune.jobs`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from vistune.stages import Context
 
 
-GRACE = 10.0
-"""Seconds in which the other processes may say what they have to say, once one of them has failed."""
-
-
 def with_recipe(params: Params) -> Params:
     """Where no stages are named, those that the family's authors published."""
     if params.stages:
@@ -43,29 +39,31 @@ def with_recipe(params: Params) -> Params:
 
 
 def launch(params: Params, release: Path, output: Path, context: Context) -> dict[str, Any]:
-    import torch
-
     params = with_recipe(params)
     started = int(os.environ.get("WORLD_SIZE", 1))
-    processes = started if started > 1 else params.processes or torch.cuda.device_count() or 1
+    backend = jobs.backend(params.job, context.home)
+    nodes, each = (1, started) if started > 1 else (params.job.nodes, backend.processes(params.processes))
+    processes = nodes * each
     for stage in params.stages:
         if stage.objective != "embedding" and not stage.samples and stage.batch % processes:
             raise VistuneError(
                 f"training stage {stage.name}: batch {stage.batch} cannot be dealt evenly to {processes} processes."
             )
-    if processes == 1:
+    if processes == 1 and params.job.backend == "local":
         from vistune.tune.work import work
 
         return work(params, release, output, context.seed, context.home, context.root, context.log)
-    paths = {"release": release, "output": output, "home": context.home, "root": context.root}
+    paths = {"release": release if started > 1 else backend.place(release), "output": output, "home": context.home, "root": context.root}
     job = {"params": dataclasses.asdict(params), "seed": context.seed, **{k: str(v) for k, v in paths.items()}}
     if started > 1:
         _told(job)
         _work(job, context.log)
     else:
-        write_json(output / "job.json", job)
-        _together(output / "job.json", processes)
-        (output / "job.json").unlink()
+        work = jobs.Work("vistune.tune.launch", output / "job.json", output / "summary.json", nodes, each)
+        work.result.unlink(missing_ok=True)
+        write_json(work.file, job)
+        backend.run(work)
+        work.file.unlink()
         _log(output / "history.jsonl", context)
     summary = read_json(output / "summary.json")
     (output / "summary.json").unlink()
@@ -111,58 +109,9 @@ def _work(job: dict[str, Any], log: Callable[[Mapping[str, float], int], None]) 
 
     params = parse(Params, job["params"], "tune")
     release, output, home, root = (Path(job[k]) for k in ("release", "output", "home", "root"))
-    work(params, release, output, job["seed"], home, root, log)
-
-
-def _together(job: Path, processes: int) -> None:
-    """Runs the job on so many processes of this machine, and ends them all when one fails or a signal comes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    ranks: list[subprocess.Popen] = []
-
-    def pass_on(number: int) -> None:
-        for rank in ranks:
-            rank.send_signal(number)
-
-    with Interruption(pass_on) as interruption:
-        for rank in range(processes):
-            own = {"OMP_NUM_THREADS": 1, **shared, "RANK": rank, "LOCAL_RANK": rank}
-            ranks.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "vistune.tune.launch", str(job)],
-                    env=os.environ | {name: str(value) for name, value in own.items()},
-                    stdin=subprocess.PIPE,  # it closes when this process ends, however it ends
-                    start_new_session=True,  # Ctrl-C reaches them from here alone, once
-                )
-            )
-        while (ends := [rank.poll() for rank in ranks]).count(None) and not any(ends):
-            time.sleep(0.1)
-        failed = next((status for status in ends if status), 0)
-        _end(ranks, GRACE if failed and failed != 128 + interruption.signal else None)
-    if failed and interruption.signal:
-        raise Interrupted(
-            f"{signal.Signals(interruption.signal).name} ended the training on {processes} processes. Run the same "
-            "command again to go on from the last checkpoint.",
-            interruption.signal,
-        )
-    if failed:
-        raise VistuneError(f"tuning on {processes} processes failed with status {failed}; the cause is above.")
-
-
-def _end(ranks: list[subprocess.Popen], grace: float | None) -> None:
-    """The others of a failed process wait for it in vain, so they are ended after `grace` seconds; None: they are not
-    in vain, one may still be writing the checkpoint."""
-    until = time.monotonic() + (grace or 0.0)
-    for rank in ranks:
-        try:
-            rank.wait(None if grace is None else max(until - time.monotonic(), 0.0))
-        except subprocess.TimeoutExpired:
-            rank.kill()
-            rank.wait()
-        if rank.stdin:
-            rank.stdin.close()
+    summary = work(params, release, output, job["seed"], home, root, log)
+    if summary:  # of the first process alone
+        write_json(output / "summary.json", summary)
 
 
 def _leave_with_launcher() -> None:
@@ -171,8 +120,9 @@ def _leave_with_launcher() -> None:
 
 
 def main() -> None:
-    """One process of several; argv[1] is the job file."""
-    threading.Thread(target=_leave_with_launcher, daemon=True).start()
+    """One process of several; argv[1] is the job file. torchrun ends its processes itself."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        threading.Thread(target=_leave_with_launcher, daemon=True).start()
     try:
         _work(read_json(Path(sys.argv[1])), lambda *_: None)
     except VistuneError as error:

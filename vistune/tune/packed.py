@@ -18,6 +18,7 @@ from vistune.models.families.base import Composed
 from vistune.models.labels import IGNORE
 from vistune.models.reader import Reader, Reading
 from vistune.tune.attention import Segment, branches, no_mask
+from vistune.tune.loss import predictors
 
 if TYPE_CHECKING:
     from vistune.models.families.base import Picture
@@ -112,13 +113,10 @@ def padded(reader: Reader, visits: Sequence[Sequence[Reading]], pictures: Sequen
     readings = [reading for each in visits for reading in each]
     shown = [list(those) for each, those in zip(visits, pictures, strict=True) for _ in each]
     inputs = reader.batch(readings, shown)
-    labels = inputs.pop("labels")
-    learned = labels != IGNORE
-    learned[:, 0] = False  # nothing predicts the first token
-    rows, columns = learned.nonzero(as_tuple=True)
-    predicts = rows * labels.shape[1] + columns - 1
+    at, targets = predictors(inputs.pop("labels"))
     tokens = sum(reading.length for reading in readings)
-    return Row(inputs, predicts, labels[learned], rows, tokens, labels.numel(), [p for those in shown for p in those])
+    owners, predicts = at.nonzero()[:, 0], at.flatten().nonzero()[:, 0]
+    return Row(inputs, predicts, targets, owners, tokens, at.numel(), [p for those in shown for p in those])
 
 
 def _long(values: Sequence[int]) -> Tensor:
