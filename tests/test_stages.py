@@ -49,6 +49,17 @@ def chain(base: Path, made: Settings) -> dict[str, Path]:
     return {stage: base / stage for stage in ("sources", "adapt")}
 
 
+def test_equal_data_gives_an_equal_receipt(fake_stages, tmp_path):
+    """What depends on the clock is beside it, and comes back with the metrics."""
+    first = execute("sources", settings(), {}, tmp_path / "a")
+    shutil.rmtree(stages.home() / "stages")
+    second = execute("sources", settings(), {}, tmp_path / "b")
+    assert not second.cached
+    assert (tmp_path / "a" / stages.RECEIPT).read_bytes() == (tmp_path / "b" / stages.RECEIPT).read_bytes()
+    assert first.metrics["clock"] != second.metrics["clock"] == receipt(tmp_path / "b").metrics["clock"]
+    assert second.metrics["read"] == first.metrics["read"]
+
+
 def test_equal_inputs_are_not_run_again(fake_stages, tmp_path, monkeypatch):
     seen = calls(monkeypatch, "sources")
     first = execute("sources", settings(), {}, tmp_path / "a")

@@ -96,7 +96,7 @@ def step(
         done = execute(stage, Settings.parse(read_tree(settings, "settings")), folders, Path(output.path))
         output.metadata.update(metadata(done))
         if metrics is not None:
-            for name, value in numbers(done.summary).items():
+            for name, value in numbers(done).items():
                 metrics.log_metric(name, value)
         if page is not None:
             file, artefact = page
@@ -121,12 +121,12 @@ def metadata(done: Receipt) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The summary's metrics and row counts, as KFP's Metrics take them."""
-    counts = summary.get("counts") or {}
+def numbers(done: Receipt) -> dict[str, float]:
+    """Metrics and row counts, as KFP's Metrics take them."""
+    counts = done.summary.get("counts") or {}
     flat = {name: float(value) for name, value in counts.items() if isinstance(value, int | float)}
     rejected = counts.get("rejected") or {}
-    return {**flat, "rejected": float(sum(rejected.values())), **dict(summary.get("metrics") or {})}
+    return {**flat, "rejected": float(sum(rejected.values())), **done.metrics}
 
 
 def verdict(folder: str) -> str:

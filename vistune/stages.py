@@ -1,6 +1,7 @@
 """The stages, and the one way to run them.
 
-A stage is a function `run(params, inputs, output, context) -> summary` in its own package. `execute` wraps it for
+A stage is a function `run(params, inputs, output, context) -> summary` in its own package; its summary has counts,
+metrics, details, and in `measured` the metrics that another execution would not repeat. `execute` wraps it for
 every door (command line, DVC, Kubeflow): it computes a key from the digests of inputs, parameters and code, reuses
 a finished result with that key, and otherwise runs the stage in `<key>.partial`, which survives a crash and is
 renamed when complete. Nothing half-written is ever under a final name.
@@ -108,10 +109,15 @@ class Receipt:
     params: str = ""
     code: str = ""
     seconds: float = 0.0
+    measured: dict[str, float] = field(default_factory=dict)  # metrics that depend on the machine
     run_id: str = ""  # MLflow run of the execution that produced it
     dvc_md5: str = ""  # of a data stage's output, as `dvc add` would record it
     files: dict[str, list[int]] = field(default_factory=dict)  # name -> [size, mtime_ns]
     cached: bool = False  # this execution reused it
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {**self.summary.get("metrics", {}), **self.measured}
 
 
 def module(stage: str) -> Any:
@@ -239,7 +245,8 @@ def execute(stage: str, settings: Settings, inputs: Mapping[str, Path], output: 
             with _tracker(stage, params, settings.seed, receipts) as tracker:
                 start = time.monotonic()
                 context = Context(settings.seed, home(), repository(), tracker.log, tracker.run_id)
-                summary = module(stage).run(params, folders, partial, context)
+                summary = dict(module(stage).run(params, folders, partial, context))
+                measured = summary.pop("measured", {})
                 done = Receipt(
                     stage,
                     tree_digest(partial, (RECEIPT, EXECUTION)),
@@ -249,6 +256,7 @@ def execute(stage: str, settings: Settings, inputs: Mapping[str, Path], output: 
                     params_digest,
                     code_digest(stage),
                     round(time.monotonic() - start, 3),
+                    measured,
                     tracker.run_id,
                     files=_stats(partial),
                 )

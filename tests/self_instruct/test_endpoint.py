@@ -78,8 +78,8 @@ def negatives(action):
 
 def test_well_behaved(ask, server, few):
     summary = ask()
-    assert len(server.bodies) == 2 * len(few) == summary["metrics"]["requests_sent"]
-    assert summary["metrics"]["retries"] == 0 and set(summary["counts"]["rejected"]) == set()
+    assert len(server.bodies) == 2 * len(few) == summary["measured"]["requests_sent"]
+    assert summary["measured"]["retries"] == 0 and set(summary["counts"]["rejected"]) == set()
     assert summary["metrics"]["prompt_tokens"] == 100 * len(server.bodies)
     assert summary["metrics"]["completion_tokens"] == 20 * len(server.bodies)
     body = server.bodies[0]
@@ -117,7 +117,9 @@ def test_what_passes_is_retried_and_paid_once(ask, server, few, action):
     server.misbehave = first_time(action)
     summary = ask()
     assert set(asked(server).values()) == {2}  # each once in vain, once answered
-    assert len(server.answered) == 2 * len(few) == summary["metrics"]["requests_sent"] == summary["metrics"]["retries"]
+    assert (
+        len(server.answered) == 2 * len(few) == summary["measured"]["requests_sent"] == summary["measured"]["retries"]
+    )
     assert summary["counts"]["rejected"] == {}
 
 
@@ -143,7 +145,7 @@ def test_retry_after_in_all_its_forms():
 def test_a_timeout_is_retried(ask, server, few):
     server.misbehave = first_time(("sleep", 1.5))
     summary = ask(images=few[:1], kinds={"conversation": 1.0}, timeout=0.5)
-    assert summary["metrics"]["retries"] == 1 and summary["counts"]["rejected"] == {}
+    assert summary["measured"]["retries"] == 1 and summary["counts"]["rejected"] == {}
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
@@ -240,7 +242,7 @@ def test_a_run_that_fails_half_way_pays_nothing_twice(ask, server, few):
     del server.bodies[:]
     summary = ask()
     assert not paid & set(asked(server)) and len(server.bodies) == 2 * len(few) - len(paid)
-    assert summary["metrics"]["requests_reused"] == len(paid)
+    assert summary["measured"]["requests_reused"] == len(paid)
     assert max(Counter((b["messages"][-1]["content"], b["seed"]) for b in server.answered).values()) == 1
     ask()
     assert contents(ask.outputs[1]) == contents(ask.outputs[2])

@@ -215,12 +215,10 @@ def _summary(work: Work, asker: Asker, params: Params) -> dict[str, Any]:
         "samples": len(work.samples),
         "requests": asked,
         "requests_repeated": asked - asker.planned,
-        "requests_sent": usage.sent,
-        "requests_reused": usage.reused,
-        "retries": usage.retries,
         "prompt_tokens": asker.tokens["prompt"],
         "completion_tokens": asker.tokens["completion"],
     }
+    measured = {"requests_sent": usage.sent, "requests_reused": usage.reused, "retries": usage.retries}
     details = {
         "teacher": work.teacher,
         "prompts": {load(k).key: load(k).sha256 for k in KINDS if params.kinds.get(k)},
@@ -230,7 +228,11 @@ def _summary(work: Work, asker: Asker, params: Params) -> dict[str, Any]:
         "problems": sorted(set(usage.problems))[:EXAMPLES],
         "examples": _examples(work),
     }
-    return {"metrics": {name: float(value) for name, value in metrics.items()}, "details": details}
+    return {
+        "metrics": {name: float(value) for name, value in metrics.items()},
+        "measured": {name: float(value) for name, value in measured.items()},
+        "details": details,
+    }
 
 
 def _examples(work: Work) -> list[dict[str, Any]]:

@@ -100,7 +100,7 @@ class Tracker:
     def finish(self, receipt: Receipt) -> None:
         """Records what the stage produced: summary metrics, row counts, and the ids that name the result."""
         counts = {f"counts.{k}": v for k, v in numbers(receipt.summary.get("counts", {})).items()}
-        self.log({**receipt.summary.get("metrics", {}), **counts, "seconds": receipt.seconds})
+        self.log({**receipt.metrics, **counts, "seconds": receipt.seconds})
         self.flush()
         self.tag(
             {

@@ -46,6 +46,7 @@ def work(params: Params, release: Path, output: Path, seed: int, home: Path, roo
     samples = list(read_samples(release))
     summaries: dict[str, Any] = {}
     metrics: dict[str, float] = {}
+    measured: dict[str, float] = {}
     roles: dict[str, Any] = {}
     source: Path | None = None
     for n, stage in enumerate(params.stages):
@@ -60,7 +61,7 @@ def work(params: Params, release: Path, output: Path, seed: int, home: Path, roo
             if rank == 0:
                 _save(vlm, target, state)
                 write_json(record_file, record)
-                metrics |= {f"{stage.name}/{k}": v for k, v in timed.items()}
+                measured |= {f"{stage.name}/{k}": v for k, v in timed.items()}
             if processes > 1:
                 torch.distributed.barrier()
             del vlm
@@ -76,6 +77,7 @@ def work(params: Params, release: Path, output: Path, seed: int, home: Path, roo
     summary = {
         "counts": {"in": len(samples), "out": len(samples), "rejected": {}},
         "metrics": metrics,
+        "measured": measured,
         "details": {"plan": summaries, "roles": roles, "base": base(params)},
     }
     if processes > 1:
