@@ -9,7 +9,7 @@ import pytest
 
 from vistune.adapt import phrasing
 from vistune.adapt.language import AGREEING, LANGUAGES
-from vistune.adapt.phrasing import FOLDER, FRAMES, load
+from vistune.adapt.phrasing import FOLDER, FRAMES, filler, load
 from vistune.adapt.slots import SLOTS
 from vistune.adapt.tasks import TASKS
 from vistune.errors import VistuneError
@@ -59,6 +59,14 @@ def test_every_template_renders(code, task, kind):
         for slot in SLOTS[task][kind].asks:  # what is asked about is said once, forms that agree with it apart
             said = [n for n in language.slots(slot) if n not in AGREEING]
             assert sum(user.count(f"«{n}»") for n in said) == 1, (phrase.template, slot)
+
+
+def test_a_text_is_filled_as_str_format_map_fills_it():
+    slots = {"a": "{b} %s", "b": "50 %"}
+    for text in ("", "plain", "100 %", "%s {a}", "{a}{b}{a}", "{{a}} {b}", "{{}} %d", "é {a}\n{{ {b} }}"):
+        assert filler(text)(slots) == text.format_map(slots)
+    with pytest.raises(KeyError):
+        filler("{c}")(slots)
 
 
 @pytest.mark.parametrize(("code", "task"), [(code, task) for code in LANGUAGES for task in SLOTS])

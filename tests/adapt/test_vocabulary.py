@@ -65,6 +65,14 @@ def test_every_mention_is_a_name_and_none_overlap(words):
         assert text[m.start : m.end].lower() == ENGLISH.forms(m.label)[m.form].lower()
 
 
+@given(st.text("aBz9 '-_,.\t\x1f", max_size=40))
+def test_words_are_the_same_however_they_are_split(text):
+    """ASCII without apostrophes and hyphens is split without the pattern, and by position where names are found."""
+    assert ENGLISH.words_of(text) == tuple(word.lower() for word in ENGLISH.words.findall(text))
+    names = Names([Category("a"), Category("b z"), Category("9")], ENGLISH)
+    assert names.mentions(text) == names.mentions(text + " é")  # a word that names nothing, and is no ASCII
+
+
 def test_statistics():
     images = [["dog", "ball"], ["dog", "ball", "dog"], ["dog", "cat"], ["bee"]]
     found = Statistics.of(images)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from vistune.adapt import Params, phrasing
 from vistune.adapt.draws import Draws
 from vistune.adapt.language import Language
-from vistune.adapt.phrasing import Frame, Phrase
+from vistune.adapt.phrasing import Frame, Phrase, filler
 from vistune.adapt.scene import Scene
 from vistune.adapt.tasks import TASKS, Candidate, Found, Refused
 from vistune.adapt.tasks.found import WORDLESS
@@ -79,23 +79,24 @@ class Adapter:
             templates = self.templates[language.code]
             for task, find in self._phrased(applying, image, language):
                 draws = Draws(self.seed, image.id, task, language.code)
-                wording = Draws(self.seed, image.id, task, language.code, "template")
+                wording = None
+                withheld = bool(tasks) and task not in tasks
                 for item, found in enumerate(find(scene, language, self.params, draws)):
-                    if isinstance(found, Refused) and found.reason in WORDLESS and not scene.speaks(language.code):
-                        continue  # nothing is wrong with a data set that is in other languages
-                    self.candidates += 1
-                    if isinstance(found, Candidate) and tasks and task not in tasks:
+                    if isinstance(found, Refused):
+                        if found.reason in WORDLESS and not scene.speaks(language.code):
+                            continue  # nothing is wrong with a data set that is in other languages
+                    elif withheld:
                         found = Refused("task_withheld", f"{image.dataset} gives only {', '.join(tasks)}.")
+                    self.candidates += 1
                     if isinstance(found, Refused):
                         self._reject(f"{image.id}/{task}/{language.code}/{item}", found)
                         continue
+                    wording = wording or Draws(self.seed, image.id, task, language.code, "template")
                     phrases = templates.tasks[task][found.kind]
                     phrase = phrases[wording.below(len(phrases))]
-                    frame = (
-                        templates.frames[wording.below(len(templates.frames))]
-                        if found.framed or any(found.boxes)
-                        else None
-                    )
+                    frame = None
+                    if found.framed or any(found.boxes):
+                        frame = templates.frames[wording.below(len(templates.frames))]
                     yield self._sample(image, licence, task, language, item, found, phrase, frame)
 
     def _merged(self, image: AnnotatedImage, tasks: tuple[str, ...]) -> Iterator[Sample]:
@@ -123,10 +124,9 @@ class Adapter:
         slots, template, choices = found.slots, phrase.template, found.choices
         if choices is not None:
             slots = {**slots, **choices.slots, "mark": language.marks[choices.lettered]}
-        response = phrase.response.format_map(slots)
-        instruction = phrase.instruction.format_map(slots)
-        extra = phrase.input.format_map(slots) if phrase.input else ""
-        user = phrase.user.format_map(slots) if extra else instruction
+        response, instruction = filler(phrase.response)(slots), filler(phrase.instruction)(slots)
+        extra = filler(phrase.input)(slots) if phrase.input else ""
+        user = filler(phrase.user)(slots) if extra else instruction
         regions = found.regions
         if frame is not None:
             template = f"{template}+{frame.template}"
@@ -134,26 +134,27 @@ class Adapter:
             user = f"{user}\n{frame.text}" if extra else instruction
             regions = _mentioned(found, (user, response))
         lineage = Lineage(image.id, found.evidence, image.files, template, item=item)
+        # By position: naming the fields takes longer than to set them.
         return Sample(
-            id=sample_id(task, lineage, self.seed),
-            dataset=image.dataset,
-            split=image.split,
-            task=task,
-            method="adapt",
-            instruction=instruction,
-            input=extra,
-            response=response,
-            messages=(Message("user", user, (0,)), Message("assistant", response)),
-            images=(image.image,),
-            lineage=lineage,
-            licence=licence,
-            group=image.image.sha256,
-            language=language.code,
-            polarity=found.polarity,
-            choices=phrase.choices if choices is None else choices.options,
-            permutation=choices.permutation if choices is not None and found.listed else (),
-            choice_style="" if choices is None else choices.style,
-            regions=regions,
+            sample_id(task, lineage, self.seed),
+            image.dataset,
+            image.split,
+            task,
+            "adapt",
+            instruction,
+            extra,
+            response,
+            (Message("user", user, (0,)), Message("assistant", response)),
+            (image.image,),
+            lineage,
+            licence,
+            image.image.sha256,
+            language.code,
+            found.polarity,
+            phrase.choices if choices is None else choices.options,
+            choices.permutation if choices is not None and found.listed else (),
+            "" if choices is None else choices.style,
+            regions,
         )
 
     def _applying(self, image: AnnotatedImage) -> Finders:
@@ -199,23 +200,21 @@ def _mentioned(found: Candidate, texts: tuple[str, ...]) -> tuple[Region, ...]:
     regions = list(found.regions)
     for box in dict.fromkeys(filter(None, found.boxes)):
         owners = [n for n, own in enumerate(found.boxes) if own == box]
-        places = [(m, at) for m, text in enumerate(texts) for at in _occurrences(text, box)]
-        for count, (message, at) in enumerate(places):
-            owner = owners[min(count, len(owners) - 1)]
-            r = found.regions[owner]
-            placed = Region(r.box, r.label, r.annotation_id, r.image, (message, at, at + len(box)), r.polygons)
-            if count < len(owners):
-                regions[owner] = placed
-            else:
-                regions.append(placed)
+        count = 0
+        for message, text in enumerate(texts):
+            at = text.find(box)
+            while at >= 0:
+                end = at + len(box)
+                owner = owners[min(count, len(owners) - 1)]
+                r = found.regions[owner]
+                placed = Region(r.box, r.label, r.annotation_id, r.image, (message, at, end), r.polygons)
+                if count < len(owners):
+                    regions[owner] = placed
+                else:
+                    regions.append(placed)
+                count += 1
+                at = text.find(box, end)
     return tuple(regions)
-
-
-def _occurrences(text: str, part: str) -> Iterator[int]:
-    at = text.find(part)
-    while at >= 0:
-        yield at
-        at = text.find(part, at + len(part))
 
 
 def _check_negatives(shares: Mapping[str, float]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from vistune.adapt.draws import Draws
+from vistune.records import record
 
 LETTERED, NUMBERED = ("A.", "(A)", "A)", "A:"), ("1.", "(1)", "1)")
 STYLES = LETTERED + NUMBERED
@@ -16,7 +16,7 @@ MOST = 10
 """Options of one question, so that a number is one digit."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choices:
     """Options as they are shown. Option n is the source's option `permutation[n]`."""
 

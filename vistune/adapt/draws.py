@@ -17,6 +17,11 @@ SPARE_BITS = 24
 MOST = 1 << (BITS - SPARE_BITS)
 """So many values can be told apart by the numbers drawn from one hash."""
 
+SPENT = MOST + 1
+
+SEPARATOR = "\0"
+"""No id holds it, so different keys are different texts."""
+
 
 class Draws:
     """A stream of numbers that depends only on the seed and the key.
@@ -29,19 +34,20 @@ class Draws:
     __slots__ = ("_hashes", "_key", "_taken", "_value")
 
     def __init__(self, seed: int, *key: str) -> None:
-        # No id holds a NUL character, so different keys are different texts.
-        self._key = "\0".join((str(seed), *key))
+        self._key = f"{seed}\0{SEPARATOR.join(key)}"
         self._hashes = self._value = 0
-        self._taken = MOST + 1  # the product of the bounds so far
+        self._taken = SPENT  # the product of the bounds so far
 
     def below(self, bound: int) -> int:
         """An integer from 0 to `bound` - 1. `bound` is at most 2**40."""
-        self._taken *= bound
-        if self._taken > MOST:
-            digest = blake2b(f"{self._key}\0{self._hashes}".encode()).digest()
-            self._value, self._taken = int.from_bytes(digest, "big"), bound
+        if bound == 1:
+            return 0  # uses nothing up: the numbers after it are the same
+        taken, value = self._taken * bound, self._value
+        if taken > MOST:
+            value, taken = int.from_bytes(blake2b(f"{self._key}\0{self._hashes}".encode()).digest(), "big"), bound
             self._hashes += 1
-        self._value, drawn = divmod(self._value, bound)
+        self._taken = taken
+        self._value, drawn = divmod(value, bound)
         return drawn
 
     def order(self, items: Sequence[T]) -> Iterator[T]:

@@ -25,6 +25,8 @@ NEGATED = {
 
 _ENGLISH_WORDS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _ASCII_WORDS = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")  # of text in lower case
+_APART = "".join(c if c.isalnum() else " " for c in map(chr, range(128)))
+"""ASCII with spaces between the words of a text that has no apostrophe and no hyphen."""
 _CHINESE_WORDS = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 
 
@@ -73,7 +75,11 @@ class Language:
 @lru_cache(RECENT)
 def _words_of(words: re.Pattern[str], text: str) -> tuple[str, ...]:
     text = text.lower()
-    return tuple((_ASCII_WORDS if words is _ENGLISH_WORDS and text.isascii() else words).findall(text))
+    if words is not _ENGLISH_WORDS or not text.isascii():
+        return tuple(words.findall(text))
+    if "'" in text or "-" in text:
+        return tuple(_ASCII_WORDS.findall(text))
+    return tuple(text.translate(_APART).split())  # a quarter of the time
 
 
 AGREEING = frozenset(("is", "Is"))

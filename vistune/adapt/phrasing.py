@@ -9,9 +9,10 @@ the text holds a box, a line that says how boxes are written is added, and recor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -221,6 +222,23 @@ class _Section:
 
     def refuse(self, where: str, problem: str) -> None:
         raise VistuneError(f"{self.path}: {where}: {problem}. Mend this template.")
+
+
+@cache
+def filler(text: str) -> Callable[[Mapping[str, str]], str]:
+    """`text.format_map` in half the time, for texts that are filled a million times. Of a slot it reads the name alone.
+
+    >>> filler("Is there {a_name}? 100 % sure? {{}}")({"a_name": "a dog"})
+    'Is there a dog? 100 % sure? {}'
+    """
+    parts = list(Formatter().parse(text))
+    names = [name for _, name, _, _ in parts if name is not None]
+    if not names:
+        plain = "".join(literal for literal, *_ in parts)
+        return lambda slots: plain
+    pattern = "".join(literal.replace("%", "%%") + ("" if name is None else "%s") for literal, name, _, _ in parts)
+    values = itemgetter(*names)
+    return lambda slots: pattern % values(slots)
 
 
 def _slots(text: str) -> set[str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import combinations
+from operator import attrgetter
 from typing import Any, Generic, Literal, TypeVar
 
 from vistune.adapt.draws import Draws
 from vistune.adapt.geometry import has_area_as_text
 from vistune.adapt.language import LANGUAGES
 from vistune.adapt.vocabulary import Vocabulary
-from vistune.records import AnnotatedImage, Annotation, Category, Label, Question, Region
+from vistune.records import AnnotatedImage, Annotation, Caption, Category, Label, Question, Region, record
 
 TRIES = 16
 """Draws for an absent category before the absent ones are listed: one image shows few of a vocabulary's names."""
@@ -23,6 +24,8 @@ Negative = Literal["random", "similar", "popular", "adversarial"]
 """How an absent category is drawn: from all; from the group of one that is shown; from those that the data set shows
 most often; from those that it shows together with one that is shown here (POPE, Li et al. 2023, section 3.2)."""
 
+
+ID, LABEL = attrgetter("id"), attrgetter("category.label")
 
 T = TypeVar("T")
 
@@ -38,7 +41,7 @@ class cached(Generic[T]):
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Absent:
     """A category that the image is proven not to show. `evidence`: ids of the annotations that prove it."""
 
@@ -52,8 +55,9 @@ class Scene:
     def __init__(self, image: AnnotatedImage, vocabulary: Vocabulary) -> None:
         self.image, self.vocabulary = image, vocabulary
         self.width, self.height = image.image.width, image.image.height
-        self.objects = sorted(image.objects, key=lambda o: o.id)
+        self.objects = sorted(image.objects, key=ID)
         self.things = [o for o in self.objects if o.thing and not o.crowd]
+        self._captions: dict[str, list[Caption]] = {}
         self._questions: dict[str, tuple[list[Question], list[tuple[str, str]]]] = {}
 
     @cached
@@ -72,12 +76,12 @@ class Scene:
     @cached
     def every(self) -> tuple[str, ...]:
         """Ids of all objects: what a statement about the whole image rests on."""
-        return tuple(o.id for o in self.objects)
+        return tuple(map(ID, self.objects))
 
     @cached
     def occurrences(self) -> Counter[str]:
         """How often each label is annotated, crowds and background included."""
-        return Counter(o.category.label for o in self.objects)
+        return Counter(map(LABEL, self.objects))
 
     @cached
     def categories(self) -> dict[str, Category]:
@@ -102,14 +106,14 @@ class Scene:
 
     def exhaustive(self, label: str) -> bool:
         """Whether an instance that is not annotated does not exist."""
-        return label in self.vocabulary or label in self.complete
+        return label in self.vocabulary.by_label or label in self.complete
 
     @cached
     def clear(self) -> frozenset[str]:
         """Labels that no other category in the image could be called by."""
-        present = list(self.categories.values())
         pair = self.vocabulary.confusable_pair
-        return frozenset(a.label for a in present if not any(pair(a, b) for b in present if a is not b))
+        unclear = {c.label for ab in combinations(self.categories.values(), 2) if pair(*ab) for c in ab}
+        return frozenset(self.categories.keys() - unclear)
 
     @cached
     def unique(self) -> list[Annotation]:
@@ -137,7 +141,7 @@ class Scene:
     def present(self) -> dict[str, list[Annotation]]:
         """Things by label, in the order of the alphabet."""
         found: dict[str, list[Annotation]] = {}
-        for o in sorted(self.things, key=lambda o: o.category.label):
+        for o in sorted(self.things, key=LABEL):
             found.setdefault(o.category.label, []).append(o)
         return found
 
@@ -169,8 +173,17 @@ class Scene:
             texts.setdefault(c.language, []).append(c.text)
         for language in texts.keys() & LANGUAGES.keys():
             found = self.vocabulary.names(LANGUAGES[language]).labels(texts[language])
-            shown += [self.vocabulary.by_label[label] for label in sorted(found)]
+            shown += map(self.vocabulary.by_label.__getitem__, found)
         return frozenset().union(*(self.vocabulary.confusable_with(c) for c in shown))
+
+    def captions(self, language: str) -> list[Caption]:
+        """In one language, ordered by id."""
+        found = self._captions.get(language)
+        if found is None:
+            found = self._captions[language] = sorted(
+                (c for c in self.image.captions if c.language == language), key=ID
+            )
+        return found
 
     def questions(self, language: str) -> tuple[list[Question], list[tuple[str, str]]]:
         """Questions in one language, ordered by id, and reason and detail for those that are empty or a repetition."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vistune import english
 from vistune.adapt.draws import Draws
 from vistune.adapt.language import Language
 from vistune.adapt.scene import Scene
 from vistune.adapt.vocabulary import Mention
-from vistune.records import Category
+from vistune.records import Category, record
 
 TRIES = 6
 """Absent categories that are looked at until one fits."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Swap:
     """`old` is what the text spoke of, `new` what it speaks of now. `evidence` proves that `new` is absent."""
 
@@ -25,7 +23,7 @@ class Swap:
     evidence: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Swaps:
     """What can be exchanged in a text."""
 

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain, combinations, pairwise
+from itertools import chain, combinations, islice, pairwise
 
 from vistune.adapt.language import Language
-from vistune.records import Category
+from vistune.records import Category, record
 
 COMPANIONS = 64
 """Categories remembered for each as those it is seen with most often."""
@@ -127,7 +127,7 @@ class Vocabulary:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mention:
     """A name in a text."""
 
@@ -162,10 +162,16 @@ class Names:
 
     def mentions(self, text: str) -> list[Mention]:
         """In the order of the text. A name does not reach over a comma."""
-        words = list(self.language.words.finditer(text))
+        found = self.language.words.finditer(text)
+        if text.isascii():  # remembered, and the same words: each as long as before
+            hits = list(self._hits(self.language.words_of(text)))
+            words = list(islice(found, sum(hits[-1][:2]))) if hits else []
+        else:
+            words = list(found)
+            hits = list(self._hits([word.group().lower() for word in words]))
         return [
             Mention(label, words[at].start(), words[at + size - 1].end(), form)
-            for at, size, label, form in self._hits([word.group().lower() for word in words])
+            for at, size, label, form in hits
             if not any(text[a.end() : b.start()].strip() for a, b in pairwise(words[at : at + size]))
         ]
 

@@ -78,10 +78,9 @@ def add_usual_captions(file: Captions, licences: Mapping[str, str], listing: Lis
     listed, rows = _entries(file.images, licences, listing), file.annotations
     if listed is None or len({row.id for row in rows}) < len(rows):
         return False
-    texts = [row.caption for row in rows]
-    if not all(texts) or any(map(str.isspace, texts)):
+    if not all(map(str.strip, [row.caption for row in rows])):
         return False
-    found: defaultdict[int, list[CaptionRow]] = defaultdict(list)
+    found: defaultdict[int, list[CaptionRow]] = defaultdict(list, {image.id: [] for image in file.images})
     for row in rows:
         found[row.image_id].append(row)
     known = listing.images | listed if listing.images else listed
@@ -91,7 +90,8 @@ def add_usual_captions(file: Captions, licences: Mapping[str, str], listing: Lis
         return False
     _list(listed, listing)
     for entry, same in zip(entries, found.values(), strict=True):
-        entry.rows.put_off("caption", _caption, same)
+        if same:
+            entry.rows.put_off("caption", _caption, same)
     listing.tally.entered["caption"] += len(rows)
     return True
 

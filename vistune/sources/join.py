@@ -196,8 +196,9 @@ def _placed(kind: str, rows: list[Pending], image: ImageRef, listing: Listing) -
                 placed: dict[str, Any] = {"boxes": tuple(boxes)} if several else {"box": boxes[0]}
                 if row.polygons:
                     placed["polygons"] = tuple(pixel_polygon(p, image.width, image.height) for p in row.polygons)
-                row = replace(row, record=replace(row.record, **placed))
-            kept.append(row.record)
+                kept.append(replace(row.record, **placed))
+            else:
+                kept.append(row.record)
     listing.tally.kept[kind] += len(kept)
     return tuple(kept)
 

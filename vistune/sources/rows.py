@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+
 from vistune.errors import VistuneError
 from vistune.records import Category, Dialogue, Reject
 from vistune.sources.boxes import Frame
@@ -44,9 +47,9 @@ class Tally:
     mended: Counter[str] = field(default_factory=Counter)  # repairs of kept rows, by reason: "box_clipped"
 
 
-@dataclass(slots=True)  # not frozen, which would triple the cost of making a million of them
-class Pending:
-    """An annotation whose boxes wait for the true size of its image."""
+class Pending(Struct):
+    """An annotation whose boxes wait for the true size of its image. A `Struct`, as what follows: they are made by the
+    million, and this makes them in a quarter of the time of a dataclass."""
 
     record: Any  # a record of the kind's type, boxes still empty
     boxes: tuple[Sequence[Any], ...] = ()  # four numbers each, as the file has them
@@ -55,14 +58,11 @@ class Pending:
     polygons: tuple[Sequence[float] | bytes, ...] = ()  # x, y, x, y, ... each; as bytes: packed doubles
 
 
-class Rows:
+class Rows(Struct):
     """The annotations of one image by kind, none of a kind that nothing was said of."""
 
-    __slots__ = ("_read", "_unread")
-
-    def __init__(self) -> None:
-        self._read: dict[str, list[Pending]] = {}
-        self._unread: tuple[tuple[str, Callable[[Any], Pending], Sequence[Any]], ...] = ()
+    _read: dict[str, list[Pending]] = {}  # of its own, as a Struct makes it
+    _unread: tuple[tuple[str, Callable[[Any], Pending], Sequence[Any]], ...] = ()
 
     def __getitem__(self, kind: str) -> list[Pending]:
         found = self._read.get(kind)
@@ -87,8 +87,7 @@ class Rows:
         return (self[kind] for kind in KINDS)
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(Struct):
     """One image as the files list it."""
 
     id: str
@@ -97,9 +96,9 @@ class Entry:
     height: int | None
     licence: str
     attribution: str
-    rows: Rows = field(default_factory=Rows)
+    rows: Rows = msgspec.field(default_factory=Rows)
     complete: bool = False  # the labels of its objects are annotated completely, but for those of `partial`
-    partial: set[str] = field(default_factory=set)  # of these an object here may have no annotation
+    partial: set[str] = set()  # of these an object here may have no annotation
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def caption(scene: Scene, language: Language, params: Params, draws: Draws) -> F
     """What people wrote about the image, or else a sentence that names its things. Regions are all annotated
     objects, background included: the alignment stage learns names and places from them."""
     usable = []
-    for c in _written(scene, language):
+    for c in scene.captions(language.code):
         if c.text.strip():
             usable.append(c)
         else:
@@ -59,7 +59,7 @@ def caption_detailed(scene: Scene, language: Language, params: Params, draws: Dr
     new. An image about which people wrote too little has no detailed caption."""
     if params.per_image.caption_detailed < 1:
         return
-    said: list[Caption | Phrase] = [c for c in _written(scene, language) if c.text.strip()]
+    said: list[Caption | Phrase] = [c for c in scene.captions(language.code) if c.text.strip()]
     kind = "captions"
     if len(said) < ENOUGH_CAPTIONS:
         kind = "descriptions"
@@ -84,17 +84,17 @@ def informative(texts: Sequence[str], language: Language) -> list[int]:
     """Indices of the texts that together say most: the one with most words, then each time the one that adds most
     words, as long as these are at least half of its own."""
     words = [frozenset(language.words_of(text)) for text in texts]
-    seen: set[str] = set()
     chosen: list[int] = []
-    rest = list(range(len(texts)))
-    while rest and len(chosen) < SENTENCES[1]:
-        new = [len(words[n] - seen) for n in rest]
-        best = rest[new.index(max(new))]
-        if not words[best] or max(new) < NEW_WORDS * len(words[best]):
+    new = dict(enumerate(words))  # those of each text that is left which no chosen one has
+    while new and len(chosen) < SENTENCES[1]:
+        sizes = [len(own) for own in new.values()]
+        best = list(new)[sizes.index(max(sizes))]
+        if not words[best] or max(sizes) < NEW_WORDS * len(words[best]):
             break
         chosen.append(best)
-        seen |= words[best]
-        rest.remove(best)
+        del new[best]
+        for n, own in new.items():
+            new[n] = own - words[best]
     return chosen
 
 
@@ -104,7 +104,7 @@ def caption_choice(scene: Scene, language: Language, params: Params, draws: Draw
     limit = params.per_image.caption_choice
     if limit < 1 or not scene.things:
         return
-    for c in draws.order([c for c in _written(scene, language) if c.text.strip()]):
+    for c in draws.order([c for c in scene.captions(language.code) if c.text.strip()]):
         text = " ".join(c.text.split())
         made, evidence = [], {c.id: None}
         asked: set[str] = set()
@@ -122,7 +122,3 @@ def caption_choice(scene: Scene, language: Language, params: Params, draws: Draw
             limit -= 1
             if not limit:
                 return
-
-
-def _written(scene: Scene, language: Language) -> list[Caption]:
-    return sorted((c for c in scene.image.captions if c.language == language.code), key=lambda c: c.id)

@@ -10,7 +10,7 @@ from vistune.adapt import Params
 from vistune.adapt.choices import shuffle
 from vistune.adapt.draws import Draws
 from vistune.adapt.language import Language
-from vistune.adapt.scene import Negative, Scene
+from vistune.adapt.scene import ID, Negative, Scene
 from vistune.adapt.tasks.found import MAX_LISTED, Candidate, Found, amounts, names_of, unnamed
 from vistune.records import Category, Region
 
@@ -63,7 +63,7 @@ def _negatives(params: Params, count: int, draws: Draws) -> list[Negative]:
 def _shown(scene: Scene, category: Category) -> tuple[tuple[str, ...], tuple[Region, ...]]:
     things = scene.present.get(category.label)
     if things:
-        return tuple(o.id for o in things), tuple(scene.region(o) for o in things)
+        return tuple(map(ID, things)), tuple(map(scene.region, things))
     return tuple(v.id for v in scene.labels if v.category.label == category.label), ()
 
 
@@ -89,8 +89,8 @@ def counting(scene: Scene, language: Language, params: Params, draws: Draws) -> 
             yield unnamed(shown[0].category, language)
             continue
         slots = {**language.forms(name), "count": str(len(shown)), "number": language.number(len(shown))}
-        regions = tuple(scene.region(o) for o in shown)
-        yield Candidate(slots, tuple(o.id for o in shown), regions, "one" if len(shown) == 1 else "many")
+        regions = tuple(map(scene.region, shown))
+        yield Candidate(slots, tuple(map(ID, shown)), regions, "one" if len(shown) == 1 else "many")
 
 
 def listing(scene: Scene, language: Language, params: Params, draws: Draws) -> Found:
@@ -108,7 +108,7 @@ def listing(scene: Scene, language: Language, params: Params, draws: Draws) -> F
         return  # two categories share a name in this language: the list would say it twice
     slots = {"names": language.comma.join(names.values()), "things": amounts(scene, names, language)}
     regions = tuple(scene.region(o) for label in names for o in scene.present[label])
-    yield Candidate(slots, tuple(o.id for o in scene.things), regions)
+    yield Candidate(slots, tuple(map(ID, scene.things)), regions)
 
 
 def image_label(scene: Scene, language: Language, params: Params, draws: Draws) -> Found:
