@@ -1,6 +1,10 @@
 """Evidence for MoAI: what tiny, random helper models see becomes a file, and the file becomes evidence again."""
 
+import base64
+import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -163,20 +167,56 @@ def test_an_interrupted_run_goes_on(tmp_path, picture):
     assert list(evidence.read_evidence(file)) == ["a", "b", "c"]
 
 
+def drawn(mode: str, side: int, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (side, side)).save(file, kind)
+    return file.getvalue()
+
+
+def bomb(side: int) -> bytes:
+    """A grey PNG that claims to be of so many pixels a side."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def mapped(picture: bytes) -> str:
+    """A line about the image a with such a map."""
+    return json.dumps({"image": "a", "text": "", "map": base64.b64encode(picture).decode()}) + "\n"
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         ("{}\n", "line 1 of .* is no evidence"),
         ("not JSON\n", "line 1 of .* is no evidence"),
         (evidence.line("a", evidence.Evidence("", np.zeros((490, 490)))) * 2, "two lines about the image a"),
-        (evidence.line("a", evidence.Evidence("", np.zeros((2, 3)))), r"the map of a .* is uint8 \(2, 3\)"),
+        (evidence.line("a", evidence.Evidence("", np.zeros((2, 3)))), "the map of a, line 1 .* mode L and 3x2 pixels"),
+        (mapped(drawn("P", 490)), "the map of a, line 1 .* mode P and 490x490 pixels; expected mode L and 490x490"),
+        (mapped(drawn("RGB", 490)), "mode RGB and 490x490 pixels"),
+        (mapped(bomb(9_000)), "mode L and 9000x9000 pixels"),
+        (mapped(bomb(14_000)), "line 1 of .* has a map that is too large to decode"),
+        (mapped(drawn("L", 490)[:99]), "line 1 of .* is no evidence"),
+        (mapped(drawn("L", 490, "BMP")), "line 1 of .* is no evidence"),
+        ('{"image": 7, "text": "", "map": ""}', "line 1 of .* not both text"),
+        ("[" * 100_000, "line 1 of .* is no evidence"),
+        ("x" * (evidence.MOST_BYTES + 1), "line 1 of .* has more than 4,000,000 bytes"),
     ],
+    ids=lambda text: text[:40],
 )
 def test_what_is_no_evidence_is_refused(rows, message, tmp_path):
     file = tmp_path / "evidence.jsonl"
     file.write_text(rows)
     with pytest.raises(VistuneError, match=message):
         evidence.read_evidence(file)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(VistuneError, match=r"the file of evidence .*nowhere\.jsonl is missing"):
+        evidence.read_evidence(tmp_path / "nowhere.jsonl")
 
 
 def test_the_published_vocabulary_is_asked_for(owlv2):

@@ -25,6 +25,10 @@ NAMES = [n for n, module in FAMILIES.items() if importlib.util.find_spec(module)
 COLOURS = {"red": (220, 30, 30), "green": (30, 190, 50), "blue": (40, 60, 240), "black": (0, 0, 0)}
 SHAPES = ("disc", "bar")
 RATE = 4e-3  # of every role that a stage trains: published rates are for published weights
+LOADS = ("llava", "cogagent", "moai", "auto")
+"""Families whose adapters are read again: of transformers' own class, composed with roles of its own, with adapters of
+its own, and any other model; nothing in reading them depends on the family."""
+
 SIZES = ((1, 1), (3000, 7), (7, 3000), (800, 600), (33, 47), (336, 336), (1000, 999))
 
 
@@ -80,17 +84,18 @@ def test_roles_partition_the_parameters(vlm: Vlm) -> None:
         assert {*stage.rates, *stage.lora} <= set(vlm.family.roles)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=lambda size: "{}x{}".format(*size))
-def test_length_needs_no_pixels(vlm: Vlm, size: tuple[int, int]) -> None:
-    try:
-        length = vlm.reader.length(TALKS[0], [size])
-    except VistuneError as error:
-        width, height = size
-        assert f"{width}x{height}" in str(error) or "tokens, the limit is" in str(error), "a refusal says its numbers"
-        return
-    batch = vlm.inputs(TALKS[:1], [[picture(*size)]])
-    assert batch["input_ids"].shape == (1, length)
-    assert answers(vlm, batch)[0].shape[0] == length, "the model takes as many visual tokens as there are placeholders"
+def test_length_needs_no_pixels(vlm: Vlm) -> None:
+    lengths = {}
+    for width, height in SIZES:
+        try:
+            lengths[width, height] = vlm.reader.length(TALKS[0], [(width, height)])
+        except VistuneError as error:
+            assert f"{width}x{height}" in str(error) or "tokens, the limit is" in str(error), "it says its numbers"
+    for size, length in lengths.items():
+        batch = vlm.inputs(TALKS[:1], [[picture(*size)]])
+        assert batch["input_ids"].shape == (1, length)
+        assert len(answers(vlm, batch)[0]) == length, "the model takes as many visual tokens as there are placeholders"
+    assert len(lengths) >= 3
 
 
 def test_batches_and_padding_change_nothing(vlm: Vlm) -> None:
@@ -125,14 +130,15 @@ def test_saved_models_are_equal_bit_for_bit(vlm: Vlm, tmp_path: Path) -> None:
 
 def test_checkpointing_gives_the_same_gradients(vlm: Vlm) -> None:
     batch = vlm.inputs(TALKS, IMAGES)
+    model = fresh(vlm).model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
     gradients = []
     for checkpointing in (False, True):
-        model = fresh(vlm).model.train()
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
         if checkpointing:
             model.gradient_checkpointing_enable()
+        model.zero_grad(set_to_none=True)
         torch.manual_seed(0)
         model(**batch).loss.backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
@@ -149,7 +155,7 @@ def test_lora_on_any_role(vlm: Vlm, tmp_path: Path) -> None:
     able = [role for role in vlm.family.roles if lora.linear_layers(vlm, role)]
     for role in set(vlm.family.roles) - set(able):
         with pytest.raises(VistuneError, match="no linear layers"):
-            lora.attach(fresh(vlm), {role: 2})
+            lora.attach(vlm, {role: 2})
     amended = fresh(vlm)
     ranks = {role: 2 + n for n, role in enumerate(able)}
     names = lora.attach(amended, ranks)
@@ -164,9 +170,10 @@ def test_lora_on_any_role(vlm: Vlm, tmp_path: Path) -> None:
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
     changed = answers(amended, batch)
     lora.save_adapters(amended, tmp_path)
-    other = fresh(vlm)
-    assert sorted(lora.load_adapters(other, tmp_path)) == sorted(names)
-    assert all(map(torch.equal, changed, answers(other, batch)))
+    if vlm.family.name in LOADS:
+        other = fresh(vlm)
+        assert sorted(lora.load_adapters(other, tmp_path)) == sorted(names)
+        assert all(map(torch.equal, changed, answers(other, batch)))
     lora.merge(amended)
     assert list(amended.model.state_dict()) == list(vlm.model.state_dict())
     for one, two in zip(changed, answers(amended, batch), strict=True):
@@ -190,7 +197,11 @@ def test_flops_are_those_that_torch_counts(vlm: Vlm) -> None:
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    for talk, shown in zip(TALKS, IMAGES, strict=True):
+    routed = isinstance(vlm.family, Composed) and vlm.family.types is not None
+    for talk, shown in [
+        (TALKS[2], IMAGES[2]),
+        *([(TALKS[1], IMAGES[1])] if routed else []),
+    ]:  # else text costs the same
         batch = vlm.inputs([talk], [shown])
         reading = vlm.reader.read(talk, [image.size for image in shown])
         # torch has no formula for the CPU's fused attention, but for the two products that it is
@@ -202,12 +213,12 @@ def test_flops_are_those_that_torch_counts(vlm: Vlm) -> None:
 def test_stages_change_their_roles_and_no_other(vlm: Vlm) -> None:
     """One step of each stage."""
     model = fresh(vlm)
-    few = samples()[:4]
+    few = samples()[:2]
     for stage in stages(vlm):
         trained = staged(model, stage)
         before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
         with amended(trained, stage):
-            fit(trained, in_batches(trained, few, 4), 2)
+            fit(trained, in_batches(trained, few, 2), 1)
         check_changes(model, stage, before)
 
 
@@ -251,7 +262,7 @@ def fit(vlm: Vlm, batches: Sequence[dict[str, Any]], steps: int, rate: float = R
     learned = [p for p in vlm.model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(learned, lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
     for step in range(steps):
-        if step % 20 == 0 and all(sure(vlm, batch) for batch in batches):
+        if step and step % 20 == 0 and all(sure(vlm, batch) for batch in batches):
             return step
         vlm.model.train()
         vlm.model(**batches[step % len(batches)]).loss.backward()
@@ -341,8 +352,8 @@ def evaluated(folder: Path, shown: list[Sample]) -> dict[str, float]:
     from lm_eval.api.task import ConfigurableTask
 
     from vistune.evaluate import engine
-    from vistune.evaluate.responses import ResponseLog
-    from vistune.evaluate.sequences import SequenceLM
+    from vistune.evaluate.images import Pictures
+    from vistune.evaluate.lm import VistuneLM
     from vistune.evaluate.tasks import Docs, choice_results, generation_results
     from vistune.store import describe_image
 
@@ -373,8 +384,8 @@ def evaluated(folder: Path, shown: list[Sample]) -> dict[str, float]:
     def metric(name: str) -> dict[str, Any]:
         return {"metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True}]}
 
-    model = engine.load(folder / "model", "float32")
-    model = model if isinstance(model, Vlm) else load(folder / "model")
+    pictures = Pictures(folder)
+    lm = VistuneLM(engine.Engine(engine.load(folder / "model", "float32"), pictures, "gallery"), pictures)
     tasks = {
         "ranked": {**shared, **ranked, **metric("acc"), "process_results": lambda *a: only("acc", choice_results(*a))},
         "free": {
@@ -384,10 +395,8 @@ def evaluated(folder: Path, shown: list[Sample]) -> dict[str, float]:
             "process_results": lambda *a: only("exact_match", generation_results(*a)),
         },
     }
-    with ResponseLog(folder / "log.jsonl") as log:
-        lm = SequenceLM(model, folder, log, "gallery")
-        made = {name: ConfigurableTask(config={"task": name, **config}) for name, config in tasks.items()}
-        found = evaluate(lm=lm, task_dict=made, bootstrap_iters=0, log_samples=False)
+    made = {name: ConfigurableTask(config={"task": name, **config}) for name, config in tasks.items()}
+    found = evaluate(lm=lm, task_dict=made, bootstrap_iters=0, log_samples=False)
     return {"ranked": found["results"]["ranked"]["acc,none"], "free": found["results"]["free"]["exact_match,none"]}
 
 

@@ -47,6 +47,19 @@ def test_fused_rows_are_shared_out():
     assert {key: tensor.tolist() for key, tensor in state.items()} == {"q": [0, 1], "k": [2, 3], "v": [4, 5]}
 
 
+def test_fused_rows_come_by_head():
+    """Two heads of one row each: q0 k0 v0 q1 k1 v1."""
+    state = {"0.qkv.weight": torch.arange(6.0)[:, None]}
+    split_rows(state, "qkv", ["q", "k", "v"], groups=2)
+    rows = {key: tensor.flatten().tolist() for key, tensor in state.items()}
+    assert rows == {"0.q.weight": [0, 3], "0.k.weight": [1, 4], "0.v.weight": [2, 5]}
+
+
+def test_fused_rows_that_cannot_be_shared_out():
+    with pytest.raises(VistuneError, match=r"0\.qkv\.bias has 7 rows; they do not fall into 2 x \(2 \+ 1 \+ 1\)"):
+        split_rows({"0.qkv.bias": torch.zeros(7)}, "qkv", ["q", "k", "v"], groups=2, shares=(2, 1, 1))
+
+
 def test_llava_and_its_kin():
     names = {
         "model.embed_tokens.weight": "model.language_model.embed_tokens.weight",

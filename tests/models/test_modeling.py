@@ -66,7 +66,7 @@ def test_grid_is_an_image_over_32():
 
 
 def test_roles_partition_all_parameters(model):
-    roles = model.roles()
+    roles = model.family.owned(model)
     names = [n for group in roles.values() for n in group]
     assert sorted(names) == sorted(n for n, _ in model.named_parameters())
     assert all(roles.values()) and len(set(names)) == len(names)
@@ -76,7 +76,7 @@ def test_a_parameter_without_a_role_is_an_error(model):
     model.stray = nn.Linear(1, 1)
     try:
         with pytest.raises(VistuneError, match=r"stray\.weight of small belongs to no role"):
-            model.roles()
+            model.family.owned(model)
     finally:
         del model.stray
 

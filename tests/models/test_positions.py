@@ -12,6 +12,7 @@ from vistune.errors import VistuneError
 from vistune.models.positions import mrope
 
 IMAGE = 7
+CONFIG = Qwen2VLConfig()
 
 parts = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5)), max_size=4)
 
@@ -24,7 +25,7 @@ def test_mrope_is_that_of_transformers(start, images):
         grids.append((2 * rows, 2 * columns))
     if not ids:
         return
-    model = SimpleNamespace(config=Qwen2VLConfig())
+    model = SimpleNamespace(config=CONFIG)
     model.get_vision_position_ids = Qwen2VLModel.get_vision_position_ids.__get__(model)
     tensor = torch.tensor([ids])
     sizes = torch.tensor([[1, *grid] for grid in grids]) if grids else None

@@ -26,7 +26,7 @@ def words(rendering: Rendering, role: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", TALKS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(WORDS, min_size=2, max_size=6).filter(lambda texts: len(texts) % 2 == 0), st.integers(0, 2))
 def test_spans_partition_the_text_and_keep_the_words(name, texts, images):
     template = TALKS[name]

@@ -1,29 +1,25 @@
 """Data sets without a defect, tiny and in the layout in which they are published, for tests to plant defects in."""
 
-import io
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))  # of `plants`
+
+from plants import png
 
 from vistune.adapt import Params, run
 from vistune.sources import AnnotationFile, Dataset, Manifest, write_manifest
 from vistune.stages import Context
 from vistune.store import read_rejects, read_samples
 
-SIZE = (40, 30)
 NAMES = ("dog", "cat", "kite", "car")
-
-
-def png(size: tuple[int, int] = SIZE, **how: Any) -> bytes:
-    held = io.BytesIO()
-    Image.new("RGB", size, (9, 80, 160)).save(held, **{"format": "png", **how})
-    return held.getvalue()
 
 
 @dataclass

@@ -1,10 +1,10 @@
 """Source files that are useless as a whole end in an error that names the file and says what is wrong; and what was
 refused proves nothing."""
 
-import json
 import pickle
 
 import pytest
+from plants import BOX, cut, file, folder, no_pictures, top
 
 from vistune.errors import VistuneError
 
@@ -16,67 +16,42 @@ class Call:
         return (print, ("never",))
 
 
-def change(name, **keys):
-    def plant(files):
-        files[name] = {k: v for k, v in {**files[name], **keys}.items() if v is not ...}
-
-    return plant
-
-
-def content(name, data):
-    return lambda files: files.update({name: data})
-
-
-def cut(name):
-    return lambda files: files.update({name: json.dumps(files[name]).encode()[:-9]})
-
-
-def no_pictures(files):
-    for name in [name for name in files if name.startswith("images/")]:
-        del files[name]
-
-
-def folder(name):
-    """A folder stands where the file should."""
-    return lambda files: files.update({f"{name}/x": files.pop(name)})
-
-
 DOG = [{"id": 1, "name": "dog"}]
 
 ERRORS = [
     ("cut short", "coco", cut("boxes.json"), r"boxes\.json is not valid JSON"),
-    ("empty file", "coco", content("boxes.json", b""), r"boxes\.json is not valid JSON"),
-    ("not UTF-8", "coco", content("boxes.json", b'{"images": "\xff"}'), r"boxes\.json is not valid JSON"),
-    ("nested without end", "coco", content("boxes.json", b"[" * 100_000), r"boxes\.json is not valid JSON"),
-    ("binary", "coco", content("boxes.json", bytes(range(256))), r"boxes\.json is not valid JSON"),
-    ("missing", "coco", lambda files: files.pop("boxes.json"), r"boxes\.json does not exist"),
+    ("empty file", "coco", file("boxes.json", b""), r"boxes\.json is not valid JSON"),
+    ("not UTF-8", "coco", file("boxes.json", b'{"images": "\xff"}'), r"boxes\.json is not valid JSON"),
+    ("nested without end", "coco", file("boxes.json", b"[" * 100_000), r"boxes\.json is not valid JSON"),
+    ("binary", "coco", file("boxes.json", bytes(range(256))), r"boxes\.json is not valid JSON"),
+    ("missing", "coco", file("boxes.json", None), r"boxes\.json does not exist"),
     ("folder for a file", "coco", folder("boxes.json"), r"boxes\.json cannot be read \(Is a directory\)"),
     ("folder of answers", "coco", folder("answers.json"), r"answers\.json cannot be read \(Is a directory\)"),
     ("folder of classes", "open_images", folder("classes.csv"), r"classes\.csv cannot be read \(Is a directory\)"),
     ("folder of refs", "refcoco", folder("refs.p"), r"refs\.p cannot be read \(Is a directory\)"),
-    ("list at the top", "coco", content("boxes.json", b"[]"), r"boxes\.json: expected an object .* got a list"),
-    ("no images", "coco", change("boxes.json", images=...), r"boxes\.json: expected a list under 'images'"),
-    ("another format", "coco", change("captions.json", annotations={}), r"captions\.json: expected a list"),
-    ("objects without ids", "coco", change("boxes.json", categories=[{"name": "dog"}]), r"'categories' needs an id"),
-    ("class without name", "coco", change("boxes.json", categories=[{"id": 1}]), r"category 1 needs a name"),
-    ("class twice", "coco", change("boxes.json", categories=DOG * 2), r"category id 1 is used twice"),
-    ("licence without id", "coco", change("boxes.json", licenses=[{"name": "x"}]), r"entry of 'licenses' needs an id"),
-    ("files that disagree", "coco", change("captions.json", images=[{"id": 1, "file_name": "x.png"}]),
+    ("list at the top", "coco", file("boxes.json", b"[]"), r"boxes\.json: expected an object .* got a list"),
+    ("no images", "coco", top("boxes.json", images=...), r"boxes\.json: expected a list under 'images'"),
+    ("another format", "coco", top("captions.json", annotations={}), r"captions\.json: expected a list"),
+    ("objects without ids", "coco", top("boxes.json", categories=[{"name": "dog"}]), r"'categories' needs an id"),
+    ("class without name", "coco", top("boxes.json", categories=[{"id": 1}]), r"category 1 needs a name"),
+    ("class twice", "coco", top("boxes.json", categories=DOG * 2), r"category id 1 is used twice"),
+    ("licence without id", "coco", top("boxes.json", licenses=[{"name": "x"}]), r"entry of 'licenses' needs an id"),
+    ("files that disagree", "coco", top("captions.json", images=[{"id": 1, "file_name": "x.png"}]),
      r"image 1 is 1\.png in one file and x\.png in"),
     ("no picture at all", "coco", no_pictures, r"data set d \(train\) has no usable image; .*18 image_missing"),
-    ("no column of boxes", "open_images", content("boxes.csv", b"ImageID,LabelName\na,/m/1\n"),
+    ("no column of boxes", "open_images", file("boxes.csv", b"ImageID,LabelName\na,/m/1\n"),
      r"boxes\.csv: expected a header .* XMin, YMin, XMax, YMax is not in"),
-    ("classes of one cell", "open_images", content("classes.csv", b"/m/1\n"), r"classes\.csv: expected rows of two"),
-    ("CSV that is none", "open_images", content("labels.csv", b"\xff\xfe\x00"), r"labels\.csv is not a CSV file"),
-    ("refs that run code", "refcoco", content("refs.p", pickle.dumps([Call()])), r"refs\.p is not a usable refs"),
-    ("refs cut short", "refcoco", content("refs.p", pickle.dumps([{"a": 1}])[:-3]), r"refs\.p is not a usable refs"),
+    ("classes of one cell", "open_images", file("classes.csv", b"/m/1\n"), r"classes\.csv: expected rows of two"),
+    ("CSV that is none", "open_images", file("labels.csv", b"\xff\xfe\x00"), r"labels\.csv is not a CSV file"),
+    ("refs that run code", "refcoco", file("refs.p", pickle.dumps([Call()])), r"refs\.p is not a usable refs"),
+    ("refs cut short", "refcoco", file("refs.p", pickle.dumps([{"a": 1}])[:-3]), r"refs\.p is not a usable refs"),
     ("talk cut short", "llava", cut("talk.json"), r"talk\.json is not valid JSON after row 2"),
-    ("talk in lines of text", "llava", content("talk.json", b"hello\n"), r"talk\.json is not valid JSON after row 0"),
-    ("parquet cut short", "llava", content("talk.json", b"PAR1 and no more"), r"cannot be read as a parquet file"),
-    ("questions that are an object", "choices", content("aokvqa.json", b"{}"), r"aokvqa\.json: expected a list"),
+    ("talk in lines of text", "llava", file("talk.json", b"hello\n"), r"talk\.json is not valid JSON after row 0"),
+    ("parquet cut short", "llava", file("talk.json", b"PAR1 and no more"), r"cannot be read as a parquet file"),
+    ("questions that are an object", "choices", file("aokvqa.json", b"{}"), r"aokvqa\.json: expected a list"),
     ("no questions of charts", "chart", lambda files: [files.pop(n) for n in list(files) if n.endswith(".json")],
      r"expected \*_human\.json and \*_augmented\.json"),
-    ("no sentences", "flickr", lambda files: files.pop("Sentences/1.txt"), r"has no Sentences/\*\.txt"),
+    ("no sentences", "flickr", file("Sentences/1.txt", None), r"has no Sentences/\*\.txt"),
 ]  # fmt: skip
 
 
@@ -89,7 +64,7 @@ def test_a_useless_file_is_an_error_that_says_so(corpus, name, plant, message, t
     assert error.value.__cause__ is None or "Traceback" not in str(error.value)
 
 
-BAD = {"id": 9, "image_id": 2, "category_id": 3, "bbox": None, "iscrowd": 0}
+BAD = {**BOX, "image_id": 2, "category_id": 3, "bbox": None}
 
 
 @pytest.mark.parametrize(

@@ -1,66 +1,11 @@
 """Defects planted in source files, one at a time, in data sets without any: each ends in exactly the expected rejects,
 and no row is lost."""
 
-import io
-import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from PIL import Image
+from plants import BOX, Plant, both, file, more, png, row, text, turned
 
-Plant = Callable[[dict[str, Any]], Any]
-
-
-def png(size: tuple[int, int] = (40, 30), **how: Any) -> bytes:
-    held = io.BytesIO()
-    Image.new("RGB", size, (9, 80, 160)).save(held, **{"format": "png", **how})
-    return held.getvalue()
-
-
-def turned() -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter: 30x40 upright
-    return png(format="jpeg", exif=exif)
-
-
-def row(name: str, key: str, at: int, **change: Any) -> Plant:
-    """Changes keys of a row; a value of `...` takes the key out."""
-
-    def plant(files: dict[str, Any]) -> None:
-        found = files[name][key][at] if key else files[name][at]
-        found.update(change)
-        for gone in [k for k, v in found.items() if v is ...]:
-            del found[gone]
-
-    return plant
-
-
-def more(name: str, key: str, *rows: Any) -> Plant:
-    return lambda files: (files[name][key] if key else files[name]).extend(rows)
-
-
-def text(name: str, old: str, new: str) -> Plant:
-    """Changes the text of a file; all of it, for an empty `old`."""
-
-    def plant(files: dict[str, Any]) -> None:
-        found = files[name] if isinstance(files[name], bytes) else json.dumps(files[name]).encode()
-        assert old.encode() in found
-        files[name] = found.replace(old.encode(), new.encode(), 1) if old else new.encode()
-
-    return plant
-
-
-def file(name: str, content: bytes | None) -> Plant:
-    """Replaces a file, or takes it out."""
-    return lambda files: files.pop(name) if content is None else files.update({name: content})
-
-
-def both(*plants: Plant) -> Plant:
-    return lambda files: [plant(files) for plant in plants]
-
-
-BOX = {"id": 9, "image_id": 1, "category_id": 1, "bbox": [2, 3, 8, 12], "iscrowd": 0}
 IMAGE_1 = ("image/1", "object/1", "object/2", "caption/1", "question/1")
 IMAGE_2 = ("image/2", "object/3", "caption/2", "question/2")
 """Everything that is said of an image goes with it."""

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from vistune.boxcodec import NATIVE, Codec
+from vistune.edits import Edit, edited, shifted
 from vistune.errors import VistuneError
-from vistune.records import ImageRef, Message, Region, Sample
+from vistune.records import ImageRef, Region, Sample
 
 NATIVE_WORDS = re.compile("|".join(re.escape(NATIVE.words(language)) for language in ("en", "zh")))
 """What the templates call the format of a release."""
-
-Edit = tuple[int, int, str]
-"""First character, end, and what stands there instead."""
 
 
 @dataclass
@@ -142,27 +140,13 @@ def _apply(sample: Sample, codec: Codec, edits: dict[int, list[Edit]], texts: di
         input=rewritten(sample.input),
         response=rewritten(sample.response),
         choices=tuple(map(rewritten, sample.choices)),
-        messages=tuple(_edited(m, edits[n]) if n in edits else m for n, m in enumerate(sample.messages)),
+        messages=tuple(edited(m, edits[n]) if n in edits else m for n, m in enumerate(sample.messages)),
         regions=tuple(_moved(region, edits) for region in sample.regions),
     )
-
-
-def _edited(message: Message, edits: Sequence[Edit]) -> Message:
-    pieces, at = [], 0
-    for start, end, new in edits:
-        pieces += [message.text[at:start], new]
-        at = end
-    text = "".join([*pieces, message.text[at:]])
-    return replace(message, text=text, places=tuple(_shift(edits, place) for place in message.places))
 
 
 def _moved(region: Region, edits: dict[int, list[Edit]]) -> Region:
     if not region.mention:
         return region
     number, start, end = region.mention
-    return replace(region, mention=(number, *(_shift(edits.get(number, []), at) for at in (start, end))))
-
-
-def _shift(edits: Sequence[Edit], at: int) -> int:
-    """Where the character `at` is after the edits; none of them may begin before it and end behind it."""
-    return at + sum(len(new) - (end - start) for start, end, new in edits if end <= at)
+    return replace(region, mention=(number, *(shifted(edits.get(number, []), at) for at in (start, end))))

@@ -17,6 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,12 @@ from vistune.errors import VistuneError
 SIDE = 490
 LEAST_DETECTION, LEAST_RELATION, LEAST_LINE = 0.5, 0.8, 0.85
 MOST_RELATIONS = 10
+
+MOST_BYTES = 4_000_000
+"""Of a line. Its map takes 320,000 without compression."""
+
+_BROKEN = (ValueError, KeyError, TypeError, OSError, SyntaxError, RecursionError)
+"""What json, base64 and Pillow raise about bytes of another kind."""
 
 Found = tuple[Sequence[float], str]
 """A box and the name of what is in it."""
@@ -206,26 +213,42 @@ def line(image: str, evidence: Evidence) -> str:
 
 
 def read_evidence(file: Path | str) -> dict[str, Evidence]:
-    """What `line` wrote, by image. Raises VistuneError, with the line's number, for one that is something else and for
-    an image that comes twice."""
-    from PIL import Image
-
+    """What `line` wrote, by image. Raises VistuneError, with the line's number, for one that is something else or
+    longer than MOST_BYTES, for a map that is no grey picture of SIDE x SIDE, which is not decoded, and for an image
+    that comes twice; and for a file that is not there."""
+    if not Path(file).is_file():
+        raise VistuneError(f"the file of evidence {file} is missing; write it with vistune.models.evidence_writer.")
     found: dict[str, Evidence] = {}
-    with Path(file).open(encoding="utf-8") as rows:
-        for number, row in enumerate(rows, 1):
-            try:
-                fields = json.loads(row)
-                with Image.open(io.BytesIO(base64.b64decode(fields["map"], validate=True))) as drawn:
-                    segmentation = np.array(drawn)
-                image, text = fields["image"], fields["text"]
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                raise VistuneError(f"line {number} of {file} is no evidence of a picture ({error!r:.80}).") from None
-            if segmentation.shape != (SIDE, SIDE) or segmentation.dtype != np.uint8:
-                raise VistuneError(
-                    f"the map of {image} in {file}, line {number}, is {segmentation.dtype} {segmentation.shape}, not "
-                    f"uint8 ({SIDE}, {SIDE})."
-                )
+    with Path(file).open("rb") as rows:
+        for number in count(1):
+            if not (row := rows.readline(MOST_BYTES + 1)):
+                return found
+            where = f"line {number} of {file}"
+            if len(row) > MOST_BYTES:
+                raise VistuneError(f"{where} has more than {MOST_BYTES:,} bytes; it is no evidence of a picture.")
+            image, evidence = _read_line(row, where)
             if image in found:
                 raise VistuneError(f"{file} has two lines about the image {image}; the second is line {number}.")
-            found[image] = Evidence(text, segmentation)
+            found[image] = evidence
     return found
+
+
+def _read_line(row: bytes, where: str) -> tuple[str, Evidence]:
+    from PIL import Image
+
+    try:
+        fields = json.loads(row)
+        image, text = fields["image"], fields["text"]
+        if not (isinstance(image, str) and isinstance(text, str)):
+            raise TypeError("image and text are not both text")
+        with Image.open(io.BytesIO(base64.b64decode(fields["map"], validate=True)), formats=["PNG"]) as drawn:
+            if (drawn.mode, drawn.size) != ("L", (SIDE, SIDE)):
+                raise VistuneError(
+                    f"the map of {image}, {where}, is a picture of mode {drawn.mode} and {drawn.width}x{drawn.height} "
+                    f"pixels; expected mode L and {SIDE}x{SIDE}."
+                )
+            return image, Evidence(text, np.array(drawn))
+    except _BROKEN as error:
+        raise VistuneError(f"{where} is no evidence of a picture ({error!r:.80}).") from None
+    except Image.DecompressionBombError as error:
+        raise VistuneError(f"{where} has a map that is too large to decode ({error}).") from None

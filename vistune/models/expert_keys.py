@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vistune.models.keymap import State, rename, split_rows
-
-ATTENTION = ("q_proj", "k_proj", "v_proj")
+from vistune.models.keymap import QKV, State, rename, split_rows
 
 
 def cogvlm_keys(original: Mapping[str, Tensor]) -> State:
@@ -24,13 +22,13 @@ def cogvlm_keys(original: Mapping[str, Tensor]) -> State:
             (either + r"(input_layernorm|post_attention_layernorm)\.weight", ours + r"\2.weight"),
             (either + r"post_cross_attention_layernorm\.weight", ours + "cross_norm.weight"),
             (either + r"cross_att(?:ention|n)\.query\.weight", ours + "cross.query.weight"),
-            (either + r"cross_att(?:ention|n)\.key_value\.weight", ours + "cross.key_value"),
+            (either + r"cross_att(?:ention|n)\.key_value\.weight", ours + "cross.key_value.weight"),
             (either + r"cross_att(?:ention|n)\.dense\.weight", ours + "cross.out.weight"),
-            (sat + r"attention\.query_key_value\.weight", ours + "self_attn.qkv.text"),
+            (sat + r"attention\.query_key_value\.weight", ours + "self_attn.qkv.text.weight"),
             (sat + r"attention\.dense\.weight", ours + "self_attn.o_proj.text.weight"),
             (sat + r"mlp\.dense_h_to_4h\.weight", ours + "mlp.text.up_proj.weight"),
             (sat + r"mlp\.dense_4h_to_h\.weight", ours + "mlp.text.down_proj.weight"),
-            (r"mixins\.rotary\.vision_query_key_value_list\.(\d+)\.weight", ours + "self_attn.qkv.visual"),
+            (r"mixins\.rotary\.vision_query_key_value_list\.(\d+)\.weight", ours + "self_attn.qkv.visual.weight"),
             (r"mixins\.rotary\.vision_dense_list\.(\d+)\.weight", ours + "self_attn.o_proj.visual.weight"),
             (r"mixins\.mlp\.gate_proj\.(\d+)\.weight", ours + "mlp.text.gate_proj.weight"),
             (r"mixins\.mlp\.vision_gate_proj\.(\d+)\.weight", ours + "mlp.visual.gate_proj.weight"),
@@ -39,7 +37,7 @@ def cogvlm_keys(original: Mapping[str, Tensor]) -> State:
             (hf + r"self_attn\.rotary_emb\.inv_freq", None),
             (
                 hf + r"self_attn\.(language|vision)_expert_query_key_value\.weight",
-                lambda match: f"layers.{match[1]}.self_attn.qkv.{twin[match[2]]}",
+                lambda match: f"layers.{match[1]}.self_attn.qkv.{twin[match[2]]}.weight",
             ),
             (
                 hf + r"self_attn\.(language|vision)_expert_dense\.weight",
@@ -52,12 +50,8 @@ def cogvlm_keys(original: Mapping[str, Tensor]) -> State:
         ],
         "CogVLM's language model",
     )
-    for key in list(state):
-        stem, _, last = key.rpartition(".")
-        if stem.endswith(".qkv"):
-            split_rows(state, key, [f"{stem.removesuffix('qkv')}{name}.{last}.weight" for name in ATTENTION])
-        elif last == "key_value":
-            split_rows(state, key, [f"{stem}.key.weight", f"{stem}.value.weight"])
+    split_rows(state, "qkv", QKV)
+    split_rows(state, "key_value", ("key", "value"))
     return state
 
 
@@ -96,7 +90,10 @@ def moai_keys(original: Mapping[str, Tensor], heads: int, groups: int) -> State:
             (layer + r"attention_norm\.weight", ours + "input_layernorm.weight"),
             (layer + r"ffn_norm\.weight", ours + "post_attention_layernorm.weight"),
             (layer + r"attention\.rotary_emb\.inv_freq", None),
-            (layer + r"attention\.wqkv\.Plora_(A|B|main)\.weight", ours + r"self_attn.wqkv.\2"),
+            (
+                layer + r"attention\.wqkv\.Plora_(A|B|main)\.weight",
+                lambda match: f"layers.{match[1]}.self_attn.qkv.{parts[match[2]]}.weight",
+            ),
             (
                 layer + r"attention\.wo\.Plora_(A|B|main)\.weight",
                 lambda match: f"layers.{match[1]}.self_attn.o_proj.{parts[match[2]]}.weight",
@@ -123,13 +120,7 @@ def moai_keys(original: Mapping[str, Tensor], heads: int, groups: int) -> State:
         ],
         "MoAI's language model",
     )
-    for key in [k for k in state if ".wqkv." in k]:
-        stem, part = key.split("wqkv.")
-        tensor = state.pop(key)
-        names = [f"{stem}{name}.{parts[part]}.weight" for name in ATTENTION]
-        if part == "A":
-            state.update(dict.fromkeys(names, tensor))
-        else:
-            grouped = tensor.unflatten(0, (groups, heads // groups + 2, -1)).split([heads // groups, 1, 1], dim=1)
-            state.update({name: rows.flatten(0, 2) for name, rows in zip(names, grouped, strict=True)})
+    for key in [k for k in state if ".qkv.down." in k]:
+        state.update(dict.fromkeys([key.replace(".qkv.", f".{name}.") for name in QKV], state.pop(key)))
+    split_rows(state, "qkv", QKV, groups, (heads // groups, 1, 1))
     return state

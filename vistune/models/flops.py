@@ -54,14 +54,15 @@ def flops(of: Vlm | Reader, readings: Sequence[Reading], trained: Collection[str
 
 
 class Meter:
-    """Call it with a reading: the operations of one sample. It keeps what it has counted."""
+    """Call it with a reading: the operations of one sample. It keeps what it has counted. recomputed: with gradient
+    checkpointing, which is on as well where `of` has it on."""
 
-    def __init__(self, of: Vlm | Reader, trained: Collection[str] = ()) -> None:
+    def __init__(self, of: Vlm | Reader, trained: Collection[str] = (), recomputed: bool = False) -> None:
         self.reader = of.reader if isinstance(of, Vlm) else of
         self.family = self.reader.family
         self.model = _on_meta(of)
         self.trained = frozenset(trained)
-        if isinstance(of, Vlm) and _checkpoints(of.model):
+        if recomputed or (isinstance(of, Vlm) and _checkpoints(of.model)):
             self.model.gradient_checkpointing_enable()
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(self.family.role(name) in self.trained)

@@ -7,7 +7,7 @@ whose name is None leaves the key out on purpose. A key that no row knows is an 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -85,11 +85,31 @@ def constants_out(original: Mapping[str, Tensor]) -> State:
     return {k: v for k, v in original.items() if not k.endswith(("rotary_emb.inv_freq", "embeddings.position_ids"))}
 
 
-def split_rows(state: State, key: str, names: Iterable[str]) -> None:
-    """Replaces a fused tensor by equal shares of its rows, one for each of `names`; does nothing without `key`."""
-    if key in state:
-        names = list(names)
-        state.update(zip(names, state.pop(key).chunk(len(names)), strict=True))
+QKV = ("q_proj", "k_proj", "v_proj")
+
+
+def split_rows(state: State, fused: str, names: Sequence[str], groups: int = 1, shares: Sequence[int] = ()) -> None:
+    """Replaces each tensor with the part `fused` in its key by one for each of `names`, of which the first has the
+    first rows. Where rows come in `groups`, each has some of every group; shares: how much of it, else all the same.
+    Raises VistuneError for rows that do not fall into such shares.
+
+    >>> from torch import arange
+    >>> state = {"layer.qkv.bias": arange(8)}
+    >>> split_rows(state, "qkv", QKV, groups=2, shares=(2, 1, 1))
+    >>> {key: rows.tolist() for key, rows in state.items()}
+    {'layer.q_proj.bias': [0, 1, 4, 5], 'layer.k_proj.bias': [2, 6], 'layer.v_proj.bias': [3, 7]}
+    """
+    shares = list(shares or [1] * len(names))
+    for key in [k for k in state if fused in k.split(".")]:
+        rows = state.pop(key)
+        if len(rows) % (groups * sum(shares)):
+            parts = " + ".join(map(str, shares))
+            raise VistuneError(
+                f"the checkpoint's {key} has {len(rows)} rows; they do not fall into {groups} x ({parts})."
+            )
+        split = rows.unflatten(0, (groups, sum(shares), -1)).split(shares, dim=1)
+        for name, share in zip(names, split, strict=True):
+            state[".".join(name if part == fused else part for part in key.split("."))] = share.flatten(0, 2)
 
 
 def _listed(kind: str, keys: Sequence[str], shown: int = 20) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from vistune.errors import VistuneError
@@ -93,6 +94,7 @@ def encode(
     if shown != len(images):
         where = f" (sample {sample})" if sample else ""
         raise VistuneError(f"the conversation shows {shown} images, features of {len(images)} are given{where}.")
+    backend = tokenizer.backend_tokenizer  # without the wrapper, which costs as much again
     ids, labels = [*begin], [IGNORE] * len(begin)
     ranges: Spans = []
     for start, end, kind in _runs(tokenizer, rendering, spoken):
@@ -102,15 +104,10 @@ def encode(
             ids += features
             labels += [IGNORE] * len(features)
             continue
-        piece = tokenizer(
-            rendering.text[start:end],
-            add_special_tokens=False,
-            split_special_tokens=kind == "words",
-            return_offsets_mapping=True,
-        )
-        offsets = [(start + a, start + b) for a, b in piece["offset_mapping"]]
-        ids += piece["input_ids"]
-        labels += label(piece["input_ids"], offsets, spans)
+        backend.encode_special_tokens = kind == "words"
+        piece = backend.encode(rendering.text[start:end], add_special_tokens=False)
+        ids += piece.ids
+        labels += label(piece.ids, piece.offsets, [(a - start, b - start) for a, b in spans if b > start and a < end])
     return Encoded((*ids, *finish), (*labels, *[IGNORE] * len(finish)), tuple(ranges))
 
 
@@ -148,11 +145,10 @@ def _under(rendering: Rendering, start: int, end: int) -> Iterator[Span]:
 
 def _runs(tokenizer: Any, rendering: Rendering, spoken: Collection[str] = ()) -> Iterator[tuple[int, int, str]]:
     """Ranges of text to tokenise in one go: "image", "words" that spell a control token, or "text"."""
-    unspoken = tokenizer.get_added_vocab().keys() - set(spoken)
-    controls = "|".join(map(re.escape, sorted(unspoken, key=len, reverse=True)))
+    controls = _controls(frozenset(tokenizer.get_added_vocab()) - frozenset(spoken))
     start = 0
     for span in rendering.spans:
-        spells = span.part == "words" and controls and re.search(controls, rendering.text[span.start : span.end])
+        spells = span.part == "words" and controls and controls.search(rendering.text, span.start, span.end)
         if span.part == "image" or spells:
             if start < span.start:
                 yield start, span.start, "text"
@@ -160,3 +156,10 @@ def _runs(tokenizer: Any, rendering: Rendering, spoken: Collection[str] = ()) ->
             start = span.end
     if start < len(rendering.text):
         yield start, len(rendering.text), "text"
+
+
+@lru_cache(maxsize=64)
+def _controls(tokens: frozenset[str]) -> re.Pattern[str] | None:
+    """Finds any of the tokens, the longest first."""
+    spelled = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))
+    return re.compile(spelled) if spelled else None

@@ -48,15 +48,16 @@ def attach(vlm: Vlm, ranks: Mapping[str, int], scale: float = 2.0, dropout: floa
 
     if layers(vlm):
         raise VistuneError("the model has LoRA adapters already; merge them first.")
-    chosen = {name: rank for role, rank in ranks.items() for name in _own(vlm, role)}
+    chosen = {role: _own(vlm, role) for role in ranks}
+    patterns = {role: "|".join(map(re.escape, names)) for role, names in chosen.items()}
     config = LoraConfig(
-        target_modules="|".join(map(re.escape, chosen)),
-        rank_pattern={re.escape(name): rank for name, rank in chosen.items()},
-        alpha_pattern={re.escape(name): rank * scale for name, rank in chosen.items()},
+        target_modules="|".join(patterns.values()),
+        rank_pattern={patterns[role]: rank for role, rank in ranks.items()},
+        alpha_pattern={patterns[role]: rank * scale for role, rank in ranks.items()},
         lora_dropout=dropout,
     )
     _inject(vlm, config, set(ranks))
-    return list(chosen)
+    return [name for names in chosen.values() for name in names]
 
 
 def layers(vlm: Vlm) -> dict[str, Any]:

@@ -238,13 +238,6 @@ class VistuneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         views = [self.family.look(self.settings, p, i.convert("RGB")) for p, i in zip(plans, images, strict=True)]
         return torch.stack(list(self.see([Picture(p, v) for p, v in zip(plans, views, strict=True)]))).float()
 
-    def roles(self) -> dict[str, list[str]]:
-        """Parameter names per role. Raises VistuneError for a parameter without a role."""
-        owned: dict[str, list[str]] = {role: [] for role in self.family.roles}
-        for name, _ in self.named_parameters():
-            owned[self.family.role(name)].append(name)
-        return owned
-
     def prepare(self, tokenizer: Any) -> VistuneForConditionalGeneration:
         """Attaches the tokenizer's chat; called once after building or loading."""
         self.chat = Chat(tokenizer, self.config.image_token_id, self.tokens_per_image)

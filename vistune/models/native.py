@@ -8,8 +8,7 @@ with the original, cut the logits to its vocabulary.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +16,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, CLIPVisionModel, PretrainedConfig
 
 from vistune.models.encoders.intern_vit import intern_vit_keys
-from vistune.models.keymap import State, gather, load, rename
+from vistune.models.keymap import QKV, State, gather, load, rename, split_rows
 
 if TYPE_CHECKING:
-    from vistune.models.families.base import Picture
+    from vistune.models.families.base import Picture, Preset
 
 LLAMA = [
     (r"model\.(?:language_model\.)?((?:embed_tokens|layers|norm)\..+)", r"model.language_model.\1"),
@@ -76,7 +75,7 @@ def internlm2_keys(original: Mapping[str, Tensor], heads: int, groups: int) -> S
             (r"output\.weight", "lm_head.weight"),
             (r"model\.norm\.weight", "model.norm.weight"),
             (r".+\.rotary_emb\.inv_freq", None),
-            (block + r"attention\.wqkv\.weight", ours + "wqkv"),
+            (block + r"attention\.wqkv\.weight", ours + "self_attn.qkv.weight"),
             (block + r"attention\.wo\.weight", ours + "self_attn.o_proj.weight"),
             (block + r"attention_norm\.weight", ours + "input_layernorm.weight"),
             (block + r"ffn_norm\.weight", ours + "post_attention_layernorm.weight"),
@@ -86,10 +85,7 @@ def internlm2_keys(original: Mapping[str, Tensor], heads: int, groups: int) -> S
         ],
         "InternLM2",
     )
-    for key in [k for k in state if re.fullmatch(r"model\.layers\.\d+\.wqkv", k)]:
-        grouped = state.pop(key).unflatten(0, (groups, heads // groups + 2, -1))
-        for name, rows in zip("qkv", grouped.split([heads // groups, 1, 1], dim=1), strict=True):
-            state[key.removesuffix("wqkv") + f"self_attn.{name}_proj.weight"] = rows.flatten(0, 2)
+    split_rows(state, "qkv", QKV, groups, (heads // groups, 1, 1))
     return state
 
 
@@ -109,6 +105,26 @@ def sub_configs(vision: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str,
         name: AutoConfig.for_model(**values) for name, values in (("vision_config", vision), ("text_config", text))
     }
     return {**inner, "tie_word_embeddings": inner["text_config"].tie_word_embeddings}
+
+
+def clip_configs(vision: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
+    return sub_configs({"model_type": "clip_vision_model", **vision}, text)
+
+
+def clip_processor(
+    processor: Callable[..., Any], images: Callable[..., Any], preset: Preset, tokenizer: Any, **values: Any
+) -> Any:
+    """transformers' processor of LLaVA's kin, by its class and that of its image processor, which takes `values`."""
+    vision = preset.settings.vision
+    size = vision["image_size"]
+    return processor(
+        images(size={"shortest_edge": size}, crop_size={"height": size, "width": size}, **values),
+        tokenizer,
+        patch_size=vision["patch_size"],
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token=preset.placeholder,
+    )
 
 
 def originals(state: State, config: PretrainedConfig) -> State:

@@ -95,21 +95,27 @@ class Brush(NamedTuple):
         return max(self.scaled(self.prompt.width) if self.prompt.width is not None else width, 1)
 
 
-def draw_prompt(picture: Image, prompt: VisualPrompt, draws: Draws, parity: bool = False) -> Image:
-    """The picture with the shape blended over it, RGB of the same size.
-
-    A point without a polygon falls into the box; with `parity` it raises, as in the authors' code. A shape that is
-    unknown, a polygon of fewer than three corners, and a box or polygon without area raise VistuneError."""
-    from PIL import Image as pillow
-    from PIL import ImageDraw
-
+def check(prompt: VisualPrompt) -> None:
+    """Raises VistuneError for an unknown shape, a polygon of fewer than three corners, and a box or polygon without
+    area."""
     if prompt.shape not in SHAPES:
         raise VistuneError(f"unknown visual prompt {prompt.shape!r}; known: {', '.join(SHAPES)}.")
     if short := [len(polygon) for polygon in prompt.polygons if len(polygon) < 3]:
         raise VistuneError(f"a polygon of a visual prompt has {short[0]} corners; it needs 3.")
-    for left, top, right, bottom in (prompt.box, *(_bounds([polygon]) for polygon in prompt.polygons)):
+    for left, top, right, bottom in (prompt.box, *map(bounds, prompt.polygons)):
         if right <= left or bottom <= top:
             raise VistuneError(f"a {prompt.shape} cannot be drawn in {left, top, right, bottom}: it has no area.")
+
+
+def draw_prompt(picture: Image, prompt: VisualPrompt, draws: Draws, parity: bool = False) -> Image:
+    """The picture with the shape blended over it, RGB of the same size.
+
+    A point without a polygon falls into the box; with `parity` it raises, as in the authors' code. Raises VistuneError
+    as `check` does."""
+    from PIL import Image as pillow
+    from PIL import ImageDraw
+
+    check(prompt)
     if parity and prompt.shape == "point" and not prompt.polygons:
         raise VistuneError("a point needs a polygon to fall into (as in ViP-LLaVA's own code).")
     overlay = pillow.new("RGBA", picture.size, (0, 0, 0, 0))
@@ -138,7 +144,7 @@ def _rectangle(brush: Brush) -> None:
 
 def _ellipse(brush: Brush) -> None:
     width, ratio = brush.width(2, 8), brush.draws.python.uniform(1, 1.5)
-    left, top, right, bottom = _bounds(brush.prompt.polygons) if brush.prompt.polygons else brush.prompt.box
+    left, top, right, bottom = bounds(*brush.prompt.polygons) if brush.prompt.polygons else brush.prompt.box
     x, y, across, down = (right + left) / 2, (bottom + top) / 2, (right - left) * ratio, (bottom - top) * ratio
     box = [x - across / 2, y - down / 2, x + across / 2, y + down / 2]
     brush.canvas.ellipse(box, outline=brush.ink, width=width)
@@ -160,7 +166,7 @@ def _point(brush: Brush) -> None:
     aspect = 1 if round_ else python.uniform(0.5, 2.0)
     left, top, right, bottom = prompt.box
     polygon = brush.polygon or [(left, top), (right, top), (right, bottom), (left, bottom)]
-    left, top, right, bottom = _bounds([polygon])
+    left, top, right, bottom = bounds(polygon)
     center, spread = [(right + left) / 2, (bottom + top) / 2], [[(right - left) / 8, 0], [0, (bottom - top) / 8]]
     for _ in range(11):  # the last is taken wherever it falls
         x, y = brush.draws.numpy.multivariate_normal(center, spread)
@@ -244,7 +250,8 @@ def _outlines(prompt: VisualPrompt) -> Sequence[Polygon]:
     return prompt.polygons or [[(left, top), (left, bottom), (right, bottom), (right, top)]]
 
 
-def _bounds(polygons: Sequence[Polygon]) -> tuple[float, float, float, float]:
+def bounds(*polygons: Polygon) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom."""
     xs, ys = zip(*[corner for polygon in polygons for corner in polygon], strict=True)
     return min(xs), min(ys), max(xs), max(ys)
 
@@ -261,7 +268,7 @@ def _contains(polygon: Polygon, x: float, y: float) -> bool:
 def _anywhere(brush: Brush, polygons: Sequence[Polygon]) -> Point:
     """A random point in the polygons, or, after 50 misses, in their bounds; without polygons in the box."""
     numpy = brush.draws.numpy
-    left, top, right, bottom = _bounds(polygons) if polygons else brush.prompt.box
+    left, top, right, bottom = bounds(*polygons) if polygons else brush.prompt.box
     for _ in range(51):
         x, y = numpy.uniform(left, right), numpy.uniform(top, bottom)
         if not polygons or any(_contains(polygon, x, y) for polygon in polygons):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vistune.errors import VistuneError
-from vistune.models.families.base import Family, Picture, Preset, Stage, at_stage
+from vistune.models.families.base import Family, Picture, Preset
 from vistune.models.labels import Encoded, encode, learned
 from vistune.models.reader import Reader, Reading
 from vistune.models.templates import ANSWERS, Part, Rendering, Role, Span
@@ -94,8 +94,8 @@ class ProcessorReader(Reader):
         self.policy = ProcessorViews(processor, self.placeholder)
         self.plan = lru_cache(maxsize=4096)(self._plan)
 
-    def at(self, stage: Stage) -> ProcessorReader:
-        return ProcessorReader(self.family, at_stage(self.preset, stage), self.processor)
+    def _with(self, preset: Preset) -> ProcessorReader:
+        return ProcessorReader(self.family, preset, self.processor)
 
     @cached_property
     def begin(self) -> tuple[int, ...]:
@@ -124,9 +124,7 @@ class ProcessorReader(Reader):
         text = self.processor.apply_chat_template([{"role": "user", "content": [{"type": "text", "text": "\ta\t"}]}])
         return "\ta\t" not in text
 
-    def read(
-        self, messages: Sequence[Message], sizes: Sequence[Size] = (), *, prompt: bool = False, sample: str = ""
-    ) -> Reading:
+    def _read(self, messages: Sequence[Message], sizes: Sequence[Size], *, prompt: bool, sample: str) -> Reading:
         shown = self.shown(messages, sizes, sample)
         plans = tuple(self.plan(*sizes[image]) for image in shown)
         rendering = self.render(messages, [str(plan.layout[0]) for plan in plans], prompt=prompt, sample=sample)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vistune.boxcodec import CODECS
 from vistune.errors import VistuneError
-from vistune.models.families.base import Composed, Family, Native, Picture, Preset, Stage, at_stage
+from vistune.models.families.base import Composed, Family, Native, Picture, Preset, Reads, at_stage
 from vistune.models.labels import IGNORE, Encoded, encode, fit, learned
 from vistune.models.layout import placeholders
+from vistune.models.templates import Policy as LabelPolicy
 from vistune.models.templates import Template
 from vistune.models.templates_table import TEMPLATES
 from vistune.models.views import Policy, Size, ViewPlan
-from vistune.records import Message
+from vistune.records import Message, Region, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,6 +39,7 @@ class Reading:
     images: tuple[int, ...] = ()  # the pictures in reading order, by their number in the sample
     plans: tuple[ViewPlan, ...] = ()  # of each
     spans: tuple[tuple[int, int], ...] = ()  # the tokens of each, with the text of its layout
+    overlays: tuple[Overlay | None, ...] = ()  # drawn over each of the sample's pictures, by its number; empty: nothing
 
     @property
     def length(self) -> int:
@@ -77,6 +79,12 @@ class Reader:
         return self.preset.stop or end.strip() or end or self.template.finish
 
     @cached_property
+    def learns(self) -> LabelPolicy:
+        """The template's. Generation starts before a lead, so one that is a token of its own is learned too."""
+        policy = self.template.policy
+        return replace(policy, answers=policy.answers | {"lead"})
+
+    @cached_property
     def spoken(self) -> tuple[str, ...]:
         """Control tokens that words may spell: those with which the family writes boxes."""
         codec = CODECS.get(self.family.codec)
@@ -100,11 +108,38 @@ class Reader:
         return placeholders(plan.layout, [view.tokens for view in plan.views], self.placeholder, self.text)
 
     def read(
-        self, messages: Sequence[Message], sizes: Sequence[Size] = (), *, prompt: bool = False, sample: str = ""
+        self,
+        messages: Sequence[Message],
+        sizes: Sequence[Size] = (),
+        *,
+        regions: Sequence[Region] = (),
+        prompt: bool = False,
+        sample: str = "",
     ) -> Reading:
         """The conversation, or with `prompt` what generation starts from. sizes: (width, height) of the sample's
-        pictures. Raises VistuneError, with the sample's id, for turns the template does not take, for pictures that
-        are not shown, and for a conversation longer than the preset's limit."""
+        pictures; regions: what its messages speak about, for families that mark it. Raises VistuneError, with the
+        sample's id, for turns the template does not take, for pictures that are not shown, for regions that cannot be
+        marked, and for a conversation longer than the preset's limit."""
+        messages, overlays = self.marked(messages, regions, len(sizes), sample)
+        reading = self._read(messages, sizes, prompt=prompt, sample=sample)
+        return replace(reading, overlays=overlays) if overlays else reading
+
+    def read_sample(self, sample: Sample) -> Reading:
+        sizes = [(image.width, image.height) for image in sample.images]
+        return self.read(sample.messages, sizes, regions=sample.regions, sample=sample.id)
+
+    def marked(
+        self, messages: Sequence[Message], regions: Sequence[Region], pictures: int, sample: str = ""
+    ) -> tuple[Sequence[Message], tuple[Overlay | None, ...]]:
+        """The messages, and what is drawn over each picture so that they can speak of it; nothing, mostly."""
+        if self.family.overlay is None or not regions:
+            return messages, ()
+        try:
+            return self.family.overlay(messages, regions, pictures)
+        except VistuneError as refused:
+            raise VistuneError(f"{str(refused).removesuffix('.')} (sample {sample}).") from None
+
+    def _read(self, messages: Sequence[Message], sizes: Sequence[Size], *, prompt: bool, sample: str) -> Reading:
         turns = list(messages)
         system = turns.pop(0).text if turns and turns[0].role == "system" and self.template.order != "free" else None
         shown = self.shown(turns, sizes, sample)
@@ -112,8 +147,7 @@ class Reader:
         plans = tuple(self.plan(*sizes[image], together) for image in shown)
         pictures = [self.picture(plan) for plan in plans]
         rendering = self.template.render(turns, system=system, prompt=prompt, sample=sample)
-        policy = self.template.policy  # generation starts before a lead, so one that is a token of its own is learned
-        spans = learned(rendering, replace(policy, answers=policy.answers | {"lead"}))
+        spans = learned(rendering, self.learns)
         if self.template.place == "outside":
             encoded = _behind(
                 self.begin, pictures, encode(self.tokenizer, rendering, spans, sample=sample, spoken=self.spoken)
@@ -142,9 +176,15 @@ class Reader:
         labels = (IGNORE, *encoded.labels[1:])  # nothing predicts the first token
         return Reading(encoded.ids, labels, shown, plans, encoded.images)
 
-    def length(self, messages: Sequence[Message], sizes: Sequence[Size] = (), sample: str = "") -> int:
+    def length(
+        self,
+        messages: Sequence[Message],
+        sizes: Sequence[Size] = (),
+        sample: str = "",
+        regions: Sequence[Region] = (),
+    ) -> int:
         """Tokens of the conversation, pictures included."""
-        return self.read(messages, sizes, sample=sample).length
+        return self.read(messages, sizes, regions=regions, sample=sample).length
 
     def look(
         self,
@@ -154,7 +194,8 @@ class Reader:
         overlays: Sequence[Overlay | None] = (),
     ) -> list[Picture]:
         """The reading's pictures in reading order. images: the sample's, upright RGB; evidence: of each image, where
-        the family takes any; overlays: what is drawn over each image first."""
+        the family takes any; overlays: what is drawn over each image first, where it is not the reading's."""
+        overlays = overlays or reading.overlays
         found = []
         for number, plan in zip(reading.images, reading.plans, strict=True):
             image, overlay = images[number].convert("RGB"), overlays[number] if overlays else None
@@ -163,9 +204,13 @@ class Reader:
             found.append(Picture(plan, views, self.family.evidence(self, aside) if self.family.evidence else aside))
         return found
 
-    def at(self, stage: Stage) -> Reader:
-        """Reads as a stage of the preset trains."""
-        return Reader(self.family, at_stage(self.preset, stage), self.tokenizer)
+    def at(self, stage: Reads) -> Reader:
+        """Reads as a stage trains; itself where it reads nothing differently."""
+        preset = at_stage(self.preset, stage)
+        return self if preset is self.preset else self._with(preset)
+
+    def _with(self, preset: Preset) -> Reader:
+        return Reader(self.family, preset, self.tokenizer)
 
     def places(self, reading: Reading) -> Tensor:
         """Positions of tokens, int64 (T,), or (3, T) where they have several."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from vistune.errors import VistuneError
 from vistune.models import family as known_family
@@ -24,7 +25,7 @@ from vistune.models.overlay import Overlay
 from vistune.models.reader import Reader, prepared
 from vistune.models.tiny import tokenizer_for
 from vistune.models.weights import resolve
-from vistune.records import Message
+from vistune.records import Message, Region
 
 
 @dataclass
@@ -42,10 +43,7 @@ class Vlm:
 
     def roles(self) -> dict[str, list[str]]:
         """Parameter names by role. Raises VistuneError for a parameter without a role."""
-        owned: dict[str, list[str]] = {role: [] for role in self.family.roles}
-        for name, _ in self.model.named_parameters():
-            owned[self.family.role(name)].append(name)
-        return owned
+        return self.family.owned(self.model)
 
     def inputs(
         self,
@@ -56,12 +54,15 @@ class Vlm:
         side: str = "right",
         evidence: Sequence[Sequence[Any]] = (),
         overlays: Sequence[Sequence[Overlay | None]] = (),
+        regions: Sequence[Sequence[Region]] = (),
     ) -> dict[str, Any]:
         """The model's inputs for conversations about PIL images, as `Reader.batch` gives them, on its device.
-        overlays: of each conversation, what is drawn over each image."""
+        regions: of each conversation, what it speaks about, for families that mark it; overlays: what is drawn over
+        each of its images instead."""
         readings, pictures = [], []
         for n, (messages, shown) in enumerate(zip(conversations, images, strict=True)):
-            reading = self.reader.read(messages, [image.size for image in shown], prompt=prompt, sample=str(n))
+            sizes, about = [image.size for image in shown], regions[n] if regions else ()
+            reading = self.reader.read(messages, sizes, regions=about, prompt=prompt, sample=str(n))
             readings.append(reading)
             aside, drawn_over = evidence[n] if evidence else (), overlays[n] if overlays else ()
             pictures.append(self.reader.look(reading, shown, aside, drawn_over))
@@ -76,9 +77,12 @@ class Vlm:
         max_new_tokens: int = 64,
         evidence: Sequence[Sequence[Any]] = (),
         overlays: Sequence[Sequence[Overlay | None]] = (),
+        regions: Sequence[Sequence[Region]] = (),
     ) -> list[str]:
-        """The greedy answer to each conversation, which ends with a question. images: PIL, of each conversation."""
-        inputs = self.inputs(conversations, images, prompt=True, side="left", evidence=evidence, overlays=overlays)
+        """The greedy answer to each conversation, which ends with a question. images: PIL, of each conversation; the
+        rest as `inputs` takes it."""
+        aside: dict[str, Any] = {"evidence": evidence, "overlays": overlays, "regions": regions}
+        inputs = self.inputs(conversations, images, prompt=True, side="left", **aside)
         inputs.pop("labels")
         stop = self.reader.text(self.reader.stop) if self.reader.stop else []
         ends: dict[str, Any] = {"eos_token_id": stop} if len(stop) == 1 else {"eos_token_id": None}
@@ -145,8 +149,11 @@ def empty(family: str, preset: str = "tiny", *, language: str = "", home: Path =
     kind = known_family(family)
     values = kind.preset(preset)
     tokenizer, text = _language(values, language, home)
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         model = drawn(kind, values, tokenizer, text)
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            module.tie_weights()  # which is a part of drawing them
     return Vlm(model.eval(), Reader(kind, values, tokenizer))
 
 

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 import torch
-from PIL import Image
+from talks import ASKED as ONE
+from talks import UNLIKE as PICTURES
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoConfig,
@@ -29,11 +30,6 @@ from vistune.models.tiny import byte_tokenizer, tiny_text
 from vistune.models.vlm import build, load
 from vistune.records import Message
 
-PICTURES = [
-    Image.radial_gradient("L").resize((80, 60)).convert("RGB"),
-    Image.linear_gradient("L").resize((30, 90)).convert("RGB"),
-]
-ONE = [Message("user", "What is it?", (0,)), Message("assistant", "A dog.")]
 TWO = [Message("user", "Compare.", (0, 1)), Message("assistant", "Same."), Message("user", "Sure?")]
 TWO = [*TWO, Message("assistant", "Yes.")]
 TEXT = [Message("system", "Be brief."), Message("user", "Hello"), Message("assistant", "Hi")]

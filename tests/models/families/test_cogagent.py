@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
+from talks import ASKED, PICTURES
 from transformers import AutoConfig, LlamaModel
+from transformers.initialization import no_init_weights
 
 from vistune.errors import VistuneError
 from vistune.models.experts import add_experts
@@ -15,9 +16,6 @@ from vistune.models.families.base import at_stage
 from vistune.models.families.cogagent import FAMILY, AgentConnector, Connector
 from vistune.models.vlm import build, load_original
 from vistune.records import Message
-
-ASKED = [Message("user", "What is it?", (0,)), Message("assistant", "A dog.")]
-PICTURES = [Image.radial_gradient("L").resize(size).convert("RGB") for size in ((80, 60), (30, 90))]
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +165,7 @@ def test_published_sizes():
 
     preset = FAMILY.presets["cogagent-chat"]
     text = AutoConfig.for_model(**preset.text)
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         tower, connector = FAMILY.parts(preset.settings, text)
         layer = LlamaModel(AutoConfig.for_model(**preset.text | {"num_hidden_layers": 1}))
         add_experts(layer, FAMILY.experts(preset.settings, text))

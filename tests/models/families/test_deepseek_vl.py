@@ -117,17 +117,8 @@ def test_sam_is_frozen_in_every_stage():
         assert "vision" in instruct.rates and "sam" not in instruct.rates
 
 
-def test_published_parameters():
-    counts = {}
-    for name in ("deepseek-vl-1.3b", "deepseek-vl-7b"):
-        preset = FAMILY.presets[name]
-        made, config = FAMILY.model(preset.settings, preset.text, 100015)
-        with torch.device("meta"):
-            model = made(config)
-        counts[name] = dict.fromkeys(FAMILY.roles, 0)
-        for parameter, tensor in model.named_parameters():
-            counts[name][FAMILY.role(parameter)] += tensor.numel()
-    small, large = counts["deepseek-vl-1.3b"], counts["deepseek-vl-7b"]
+def test_published_parameters(role_sizes):
+    small, large = (role_sizes("deepseek_vl", name) for name in ("deepseek-vl-1.3b", "deepseek-vl-7b"))
     assert (round(small["connector"] / 1e6, 2), round(large["connector"] / 1e6, 2)) == (6.30, 20.98)
     assert round(large["sam"] / 1e6, 2) == 96.36
     assert small["vision"] == large["vision"]

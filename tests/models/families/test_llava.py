@@ -9,24 +9,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionC
 from vistune.errors import VistuneError
 from vistune.models import family
 from vistune.models.families.base import at_stage
-from vistune.models.tiny import tokenizer_for
-from vistune.models.vlm import build, drawn, load, load_original
+from vistune.models.vlm import build, load, load_original
 from vistune.records import Message
 
 LLAVA = family("llava")
 PICTURES = [Image.effect_noise((80, 60), 90).convert("RGB"), Image.effect_noise((30, 90), 90).convert("RGB")]
 ASKED = [Message("user", "What is it?", (0, 1)), Message("assistant", "A dog.")]
-
-
-def counted(kind, name):
-    """Parameters of a published model by role; nothing is allocated."""
-    preset = kind.presets[name]
-    with torch.device("meta"):
-        model = drawn(kind, preset, tokenizer_for(preset), preset.text)
-    numbers = dict.fromkeys(kind.roles, 0)
-    for parameter, tensor in model.named_parameters():
-        numbers[kind.role(parameter)] += tensor.numel()
-    return numbers
 
 
 def published(vlm, rows):
@@ -62,14 +50,14 @@ def published(vlm, rows):
         ("llava-1.5-13b", 31_467_520, 13_350_839_296),
     ],
 )
-def test_published_sizes(name, connector, total):
-    numbers = counted(LLAVA, name)
+def test_published_sizes(name, connector, total, role_sizes):
+    numbers = role_sizes("llava", name)
     assert (numbers["connector"], sum(numbers.values())) == (connector, total)
 
 
-def test_the_copy_for_transformers_has_64_rows_more():
+def test_the_copy_for_transformers_has_64_rows_more(role_sizes):
     """llava-hf/llava-1.5-7b-hf has 7 063 427 072 parameters."""
-    assert sum(counted(LLAVA, "llava-1.5-7b").values()) + 64 * 2 * 4096 == 7_063_427_072
+    assert sum(role_sizes("llava", "llava-1.5-7b").values()) + 64 * 2 * 4096 == 7_063_427_072
 
 
 def test_tokens_of_a_picture_and_what_the_alignment_sees():

@@ -1,11 +1,9 @@
 """LLaVA-HR: two resolutions and their adapters, what each stage trains, and the authors' checkpoint."""
 
-import re
-
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
+from talks import PICTURE
 
 from vistune.errors import VistuneError
 from vistune.models import family
@@ -18,18 +16,10 @@ from vistune.records import Message
 
 KIND = family("llava_hr")
 PRESET = KIND.preset("llava-hr-7b")
-PICTURE = Image.radial_gradient("L").resize((80, 60)).convert("RGB")
 
 
 def asked(*images):
     return [Message("user", "What is it?", images), Message("assistant", "A dog.")]
-
-
-def published_sizes(preset):
-    with torch.device("meta"):
-        vlm = build("llava_hr", preset)
-    sizes = {name: p.numel() for name, p in vlm.model.named_parameters()}
-    return {role: sum(sizes[name] for name in names) for role, names in vlm.roles().items()}
 
 
 def test_tokens_and_views_of_each_stage():
@@ -44,8 +34,8 @@ def test_tokens_and_views_of_each_stage():
     assert align.template is not instruct.template
 
 
-def test_published_parameters():
-    small, large = published_sizes("llava-hr-7b"), published_sizes("llava-hr-x-13b")
+def test_published_parameters(role_sizes):
+    small, large = role_sizes("llava_hr", "llava-hr-7b"), role_sizes("llava_hr", "llava-hr-x-13b")
     clip = 303_507_456 - 1024 - 2_048  # without CLS and the last LayerNorm, with all blocks
     assert small["vision"] == clip + 196_227_264
     assert large["vision"] == clip + 843_391_872
@@ -93,25 +83,15 @@ def test_open_clips_wide_trunk_has_another_epsilon():
     assert (trunk.high_eps, PRESET.settings.high_eps) == (1e-5, 1e-6)
 
 
-def published(vlm):
-    """The model's weights under their authors' names."""
+@pytest.fixture
+def published(renamed, llava_names):
+    """A model's weights under their authors' names."""
     both, adapter = "model.vision_tower.", r"vision_tower\.adapters\.(\d)\."
     latent, trunk = both + r"align_stages_latent.\1.", both + "slow_vision_tower.vision_tower."
-    stage = r"vision_tower\.high_tower\.stages\.(\d)\."
-    block = trunk + r"stages.\1.blocks.\2."
-    layer = stage + r"layers\.(\d)\."
+    clip = both + "fast_vision_tower.vision_tower.vision_model."
     names = [
-        (r"language_model\.(model\.|lm_head)", r"\1"),
-        (r"connector\.mlp\.layers\.0", "model.mm_projector.0"),
-        (r"connector\.mlp\.layers\.1", "model.mm_projector.2"),
-        (r"vision_tower\.low_tower\.model\.", both + "fast_vision_tower.vision_tower.vision_model."),
-        (r"vision_tower\.high_tower\.embeddings\.patch_embeddings", trunk + "stem.0"),
-        (r"vision_tower\.high_tower\.embeddings\.layernorm", trunk + "stem.1"),
-        (stage + "downsampling_layer", trunk + r"stages.\1.downsample"),
-        (layer + "dwconv", block + "conv_dw"),
-        (layer + "layernorm", block + "norm"),
-        (layer + "pwconv", block + "mlp.fc"),
-        (layer + "layer_scale_parameter", block + "gamma"),
+        *llava_names(trunk + "stem", trunk + "stages"),
+        (r"vision_tower\.low_tower\.model\.", clip),
         (adapter + "high_in", latent + "slow_conv"),
         (adapter + "high_out", latent + "slow_proj"),
         (adapter + "low_in", latent + "fast_conv"),
@@ -121,19 +101,15 @@ def published(vlm):
         (r"vision_tower\.sum\.low", both + "align_stages.0.fast_proj"),
         (r"vision_tower\.sum\.high", both + "align_stages.0.slow_proj"),
     ]
-    state = {}
-    for key, tensor in vlm.model.state_dict().items():
-        new = next(re.sub(old, new, key) for old, new in names if re.match(old, key))
-        state[new] = tensor.clone()
-    clip = both + "fast_vision_tower.vision_tower.vision_model."
-    return state | {
+    constants = {
         clip + "embeddings.class_embedding": torch.ones(32),
         clip + "embeddings.position_ids": torch.arange(17),
         clip + "post_layernorm.weight": torch.ones(32),
     }
+    return lambda vlm: renamed(vlm.model.state_dict(), names) | constants
 
 
-def test_the_authors_checkpoint(tmp_path):
+def test_the_authors_checkpoint(tmp_path, published):
     theirs = build("llava_hr", seed=1)
     for adapter in theirs.model.vision_tower.adapters:
         torch.nn.init.normal_(adapter.high_out.weight)
@@ -150,7 +126,7 @@ def test_the_authors_checkpoint(tmp_path):
         load_original(tmp_path, "llava_hr", "tiny", tokenizer=tokenizer)
 
 
-def test_stock_towers_from_two_folders(tmp_path):
+def test_stock_towers_from_two_folders(tmp_path, published):
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     theirs = build("llava_hr", seed=1)

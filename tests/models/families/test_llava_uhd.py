@@ -88,14 +88,8 @@ def test_separators_are_tokens_within_a_text():
     assert [t for t in reader.picture(reader.plan(80, 60)) if t != 9] == [5, 3]
 
 
-def test_published_sizes():
-    def counts(preset):
-        with torch.device("meta"):
-            vlm = build("llava_uhd", preset)
-        sizes = {name: p.numel() for name, p in vlm.model.named_parameters()}
-        return {role: sum(sizes[name] for name in names) for role, names in vlm.roles().items()}
-
-    large, small = counts("llava-uhd-144-13b"), counts("llava-uhd-144-7b")
+def test_published_sizes(role_sizes):
+    large, small = (role_sizes("llava_uhd", f"llava-uhd-144-{size}") for size in ("13b", "7b"))
     assert (large["connector"], large["positions"]) == (137_103_360, 737_280)
     assert small["connector"] == 88_711_168
     # CLIP-L at 336 pixels without what state -2 does not read: its last block and last LayerNorm.

@@ -1,12 +1,12 @@
 """Mini-Gemini: patch information mining at two sizes, five language models, and the authors' checkpoints."""
 
-import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
+from talks import PICTURE
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from vistune.errors import VistuneError
@@ -21,7 +21,6 @@ from vistune.models.vlm import build, load_original
 from vistune.records import Message
 
 KIND = family("mini_gemini")
-PICTURE = Image.radial_gradient("L").resize((80, 60)).convert("RGB")
 GEMMA = tiny_text("gemma", head_dim=8, num_key_value_heads=1, tie_word_embeddings=True)
 MIXTRAL = tiny_text("mixtral", num_local_experts=3, num_experts_per_tok=2)
 
@@ -96,13 +95,8 @@ def test_the_frozen_trunk_drops_blocks_only_where_asked_to():
             assert torch.equal(tower(pixels), tower(pixels)) == same
 
 
-def test_a_published_size_of_each_language_model():
-    def counts(preset):
-        with torch.device("meta"):
-            vlm = build("mini_gemini", preset)
-        sizes = {name: p.numel() for name, p in vlm.model.named_parameters()}
-        return {role: sum(sizes[name] for name in names) for role, names in vlm.roles().items()}
-
+def test_a_published_size_of_each_language_model(role_sizes):
+    counts = partial(role_sizes, "mini_gemini")
     small, large = counts("mgm-7b"), counts("mgm-13b-hd")
     assert (small["connector"], large["connector"]) == (6_963_456 + 20_979_712, 6_963_456 + 31_467_520)
     # CLIP-L without what state -2 does not read, and the trunk of ConvNeXt-L
@@ -149,32 +143,18 @@ def test_the_recipes_differ_in_rates_and_in_the_first_template():
     assert templates == {"2b": "mgm_gemma", "7b": "plain", "8b": "mgm_llama_3", "34b": "plain"}
 
 
-def published(vlm):
-    """The model's weights under their authors' names."""
+@pytest.fixture
+def published(renamed, llava_names):
+    """A model's weights under their authors' names."""
     trunk = "model.vision_tower_aux."
-    stage = r"vision_tower\.high_tower\.stages\.(\d)\."
-    block = trunk + r"vision_stages.\1.blocks.\2."
-    layer = stage + r"layers\.(\d)\."
     names = [
-        (r"language_model\.(model\.|lm_head)", r"\1"),
-        (r"connector\.mlp\.layers\.0", "model.mm_projector.0"),
-        (r"connector\.mlp\.layers\.1", "model.mm_projector.2"),
+        *llava_names(trunk + "vision_stem", trunk + "vision_stages"),
         (r"connector\.mining\.query", "model.vlm_uni_query_projector"),
         (r"connector\.mining\.key", "model.vlm_uni_aux_projector"),
         (r"connector\.mining\.value", "model.vlm_uni_val_projector"),
         (r"vision_tower\.low_tower\.model\.", "model.vision_tower.vision_tower.vision_model."),
-        (r"vision_tower\.high_tower\.embeddings\.patch_embeddings", trunk + "vision_stem.0"),
-        (r"vision_tower\.high_tower\.embeddings\.layernorm", trunk + "vision_stem.1"),
-        (stage + "downsampling_layer", trunk + r"vision_stages.\1.downsample"),
-        (layer + "dwconv", block + "conv_dw"),
-        (layer + "layernorm", block + "norm"),
-        (layer + "pwconv", block + "mlp.fc"),
-        (layer + "layer_scale_parameter", block + "gamma"),
     ]
-    state = {}
-    for key, tensor in vlm.model.state_dict().items():
-        state[next(re.sub(old, new, key) for old, new in names if re.match(old, key))] = tensor.clone()
-    return state
+    return lambda vlm: renamed(vlm.model.state_dict(), names)
 
 
 def as_published(state):
@@ -194,7 +174,7 @@ def as_published(state):
 
 
 @pytest.mark.parametrize("text", [tiny_text(), GEMMA, MIXTRAL], ids=lambda text: text["model_type"])
-def test_the_authors_checkpoints(tmp_path, monkeypatch, text):
+def test_the_authors_checkpoints(tmp_path, monkeypatch, text, published):
     theirs = with_text(monkeypatch, text)
     state, tokenizer = published(theirs), theirs.reader.tokenizer
     if text["model_type"] == "gemma":

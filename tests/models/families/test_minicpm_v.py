@@ -1,6 +1,7 @@
 """MiniCPM-V: slices and marks of three versions, encoders, the folded scales of MiniCPM-2B, and the checkpoints."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -84,13 +85,8 @@ def test_rows_of_slices_are_lines():
     assert re.sub(r"<\|image_feature\|>", "", text) == "<image></image>" + "\n".join(["<slice></slice>" * 2] * 2)
 
 
-def test_published_sizes():
-    def counts(preset):
-        with torch.device("meta"):
-            vlm = build("minicpm_v", preset)
-        sizes = {name: p.numel() for name, p in vlm.model.named_parameters()}
-        return {role: sum(sizes[name] for name in names) for role, names in vlm.roles().items()}
-
+def test_published_sizes(role_sizes):
+    counts = partial(role_sizes, "minicpm_v")
     v26, v25, v20 = (counts(p) for p in ("minicpm-v-2.6", "minicpm-llama3-v-2.5", "minicpm-v-2.0"))
     assert sum(v26.values()) == 8_099_175_152
     assert (v26["connector"], v25["connector"]) == (68_619_264, 89_038_848)

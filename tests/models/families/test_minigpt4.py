@@ -1,8 +1,10 @@
 """MiniGPT-4 and MiniGPT-v2: what a picture costs, what is learned, and one model from parts that others published."""
 
+from functools import partial
+
 import pytest
 import torch
-from PIL import Image
+from talks import PICTURE
 
 from vistune.errors import VistuneError
 from vistune.models import family
@@ -11,7 +13,6 @@ from vistune.models.vlm import build, load_original
 from vistune.records import Message
 
 KIND = family("minigpt4")
-PICTURE = Image.radial_gradient("L").resize((80, 60)).convert("RGB")
 
 
 def asked(words, answer="A dog."):
@@ -38,13 +39,8 @@ def test_tokens_do_not_depend_on_the_size(preset, tokens, side):
         assert (plan.tokens, plan.views[0].size) == (tokens, (side, side))
 
 
-def test_published_sizes():
-    def counts(preset):
-        with torch.device("meta"):
-            vlm = build("minigpt4", preset)
-        sizes = {name: p.numel() for name, p in vlm.model.named_parameters()}
-        return {role: sum(sizes[name] for name in names) for role, names in vlm.roles().items()}
-
+def test_published_sizes(role_sizes):
+    counts = partial(role_sizes, "minigpt4")
     v1, v2 = counts("minigpt4-vicuna-7b"), counts("minigpt-v2")
     assert (v1["vision"], v2["vision"]) == (985_952_256, 987_033_600)  # 768 positions more
     assert (v1["connector"], v2["connector"]) == (768 * 4096 + 4096, 5632 * 4096 + 4096)

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
+from talks import ASKED, PICTURES
 from transformers import AutoConfig, CLIPVisionConfig, CLIPVisionModel, LlamaModel
+from transformers.initialization import no_init_weights
 
 from vistune.errors import VistuneError
 from vistune.models import evidence
@@ -16,9 +17,6 @@ from vistune.models.families.moai import FAMILY, NOTHING
 from vistune.models.position_tables import resized
 from vistune.models.vlm import build, load_original
 from vistune.records import Message
-
-ASKED = [Message("user", "What is it?", (0,)), Message("assistant", "A dog.")]
-PICTURES = [Image.radial_gradient("L").resize(size).convert("RGB") for size in ((80, 60), (30, 90))]
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +175,7 @@ def test_roles_inside_the_layers(vlm):
 def test_published_sizes():
     preset = FAMILY.presets["moai-7b"]
     text = AutoConfig.for_model(**preset.text)
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         _, connector = FAMILY.parts(preset.settings, text)
         model = LlamaModel(AutoConfig.for_model(**preset.text | {"num_hidden_layers": 16, "vocab_size": 8}))
         add_experts(model, FAMILY.experts(preset.settings, text))

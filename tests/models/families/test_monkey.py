@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
+from talks import PICTURE
 
 from vistune.errors import VistuneError
 from vistune.models import family
@@ -12,7 +12,6 @@ from vistune.models.vlm import build, load_original
 from vistune.records import Message
 
 KIND = family("monkey")
-PICTURE = Image.radial_gradient("L").resize((80, 60)).convert("RGB")
 ASKED = [Message("user", "How many?", (0,)), Message("assistant", "42")]
 
 
@@ -33,11 +32,8 @@ def test_a_picture_is_1280_tokens_windows_first():
         assert plan.layout == (0, 1, 2, 3, 4)
 
 
-def test_published_sizes():
-    with torch.device("meta"):
-        vlm = build("monkey", "monkey-chat")
-    sizes = {name: p.numel() for name, p in vlm.model.named_parameters()}
-    counts = {role: sum(sizes[name] for name in names) for role, names in vlm.roles().items()}
+def test_published_sizes(role_sizes):
+    counts = role_sizes("monkey", "monkey-chat")
     assert counts["vision"] == 1_842_770_688
     assert counts["adapters"] == 51_118_656 == 4 * 12_779_664
     assert counts["connector"] + counts["positions"] == 76_054_528

@@ -1,10 +1,12 @@
 """mPLUG-Owl and mPLUG-Owl2: 65 tokens a picture, what is learned, and what visual tokens have for themselves."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from safetensors.torch import save_file
+from talks import PICTURE
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from vistune.errors import VistuneError
@@ -17,7 +19,6 @@ from vistune.models.vlm import build, drawn, load_original
 from vistune.records import Message
 
 KIND = family("mplug_owl")
-PICTURE = Image.radial_gradient("L").resize((80, 60)).convert("RGB")
 ASKED = [Message("user", "What?", (0,)), Message("assistant", "A dog.")]
 PLAIN = [Message("user", "Hello"), Message("assistant", "Hi")]
 BOTH = pytest.mark.parametrize("preset", ["tiny", "tiny-2"])
@@ -35,13 +36,8 @@ def test_a_picture_is_65_tokens(preset, side):
         assert (plan.tokens, plan.views[0].size) == (65, (side, side))
 
 
-def test_published_sizes():
-    def counts(preset):
-        with torch.device("meta"):
-            vlm = build("mplug_owl", preset)
-        sizes = {name: p.numel() for name, p in vlm.model.named_parameters()}
-        return {role: sum(sizes[name] for name in names) for role, names in vlm.roles().items()}
-
+def test_published_sizes(role_sizes):
+    counts = partial(role_sizes, "mplug_owl")
     one, two = counts("mplug-owl-llama-7b"), counts("mplug-owl2-llama2-7b")
     assert (one["connector"], two["connector"]) == (105_097_216, 81_473_536)
     assert (one["experts"], two["experts"]) == (0, 32 * (2 * 4096 * 4096 + 2 * 4096))

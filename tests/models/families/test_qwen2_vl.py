@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
+from talks import UNLIKE as PICTURES
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from vistune.errors import VistuneError
@@ -13,13 +13,9 @@ from vistune.models.families.base import Picture
 from vistune.models.families.qwen2_vl import FAMILY, processor
 from vistune.models.reader import Reader
 from vistune.models.tiny import byte_tokenizer, tiny_text
-from vistune.models.vlm import build, load, load_original
+from vistune.models.vlm import build, empty, load, load_original
 from vistune.records import Message
 
-PICTURES = [
-    Image.radial_gradient("L").resize((80, 60)).convert("RGB"),
-    Image.linear_gradient("L").resize((30, 90)).convert("RGB"),
-]
 ONE = [Message("user", "What is it?", (0,)), Message("assistant", "A dog.")]
 TWO = [Message("user", "Compare.", (0, 1)), Message("assistant", "Same.")]
 TEXT = [Message("user", "Hello"), Message("assistant", "Hi")]
@@ -111,10 +107,7 @@ def test_published_parameters():
         ("qwen2-vl-7b", 8_291_375_616),
         ("qwen2-vl-72b", 73_405_560_320),
     ):
-        preset = FAMILY.presets[name]
-        made, config = FAMILY.model(preset.settings, preset.text, 151655)
-        with torch.device("meta"):
-            model = made(config)
+        model = empty("qwen2_vl", name).model
         assert sum(p.numel() for p in model.parameters()) == parameters
         if name == "qwen2-vl-7b":
             merger = sum(p.numel() for p in model.model.visual.merger.parameters())

@@ -4,7 +4,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from talks import ASKED
 from transformers import AutoConfig, AutoModelForCausalLM, CLIPVisionConfig, CLIPVisionModel
+from transformers.initialization import no_init_weights
 
 from vistune.errors import VistuneError
 from vistune.models.families.base import at_stage
@@ -13,8 +15,6 @@ from vistune.models.labels import IGNORE
 from vistune.models.reader import Reader
 from vistune.models.vlm import build, load_original
 from vistune.records import Message
-
-ASKED = [Message("user", "What is it?", (0,)), Message("assistant", "A dog.")]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_boxes_are_control_tokens_and_other_spelled_ones_are_words(tiny):
 def test_published_parameters():
     preset = FAMILY.presets["qwen-vl-chat"]
     text = AutoConfig.for_model(**QWEN_7B)
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         tower, connector = FAMILY.parts(preset.settings, text)
         language = AutoModelForCausalLM.from_config(text)
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in (

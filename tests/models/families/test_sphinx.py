@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from talks import ASKED
 from transformers import AutoConfig, Dinov2Config
+from transformers.initialization import no_init_weights
 
 from vistune.errors import VistuneError
 from vistune.models.encoders.dinov2 import Dinov2Tower
@@ -17,8 +19,6 @@ from vistune.models.reader import Reader, prepared
 from vistune.models.tiny import tokenizer_for
 from vistune.models.vlm import build, load_original
 from vistune.records import Message
-
-ASKED = [Message("user", "What is it?", (0,)), Message("assistant", "A dog.")]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_published_sizes():
     def count(module):
         return sum(parameter.numel() for parameter in module.parameters())
 
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         preset = FAMILY.presets["sphinx-1k"]
         tower, connector = FAMILY.parts(preset.settings, AutoConfig.for_model(**preset.text))
         light, _ = FAMILY.parts(FAMILY.presets["sphinx-tiny"].settings, AutoConfig.for_model(**preset.text))

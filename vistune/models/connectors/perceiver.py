@@ -75,7 +75,7 @@ def perceiver_keys(original: Mapping[str, Tensor]) -> State:
             (attention + r"norm_media\.(.+)", r"layers.\1.feature_norm.\2"),
             (attention + r"norm_latents\.(.+)", r"layers.\1.latent_norm.\2"),
             (attention + r"to_q\.(.+)", r"layers.\1.attention.query.\2"),
-            (attention + r"to_kv\.weight", r"layers.\1.attention.key_value"),
+            (attention + r"to_kv\.weight", r"layers.\1.attention.key_value.weight"),
             (attention + r"to_out\.(.+)", r"layers.\1.attention.out.\2"),
             (mlp + r"0\.(.+)", r"layers.\1.mlp_norm.\2"),
             (mlp + r"1\.weight", r"layers.\1.up.weight"),
@@ -83,6 +83,5 @@ def perceiver_keys(original: Mapping[str, Tensor]) -> State:
         ],
         "the compressor",
     )
-    for key in [k for k in state if k.endswith(".key_value")]:
-        split_rows(state, key, [key.replace("key_value", f"{part}.weight") for part in ("key", "value")])
+    split_rows(state, "key_value", ("key", "value"))
     return state

@@ -138,8 +138,7 @@ def resampler_keys(original: Mapping[str, Tensor]) -> State:
         ],
         "the resampler",
     )
-    for kind in ("weight", "bias"):
-        split_rows(state, f"attention.in.{kind}", [f"attention.{part}.{kind}" for part in ("query", "key", "value")])
+    split_rows(state, "in", ("query", "key", "value"))
     if "project.weight" in state:  # applied from the right: x @ proj
         state["project.weight"] = state["project.weight"].T.contiguous()
     return state

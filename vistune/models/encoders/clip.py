@@ -17,7 +17,7 @@ from transformers import CLIPVisionModel
 
 from vistune.errors import VistuneError
 from vistune.models.encoders.features import Selection, run_blocks
-from vistune.models.keymap import State, load, rename, split_rows
+from vistune.models.keymap import QKV, State, load, rename, split_rows
 from vistune.models.position_tables import resized
 
 Positions = Literal["fixed", "bicubic", "antialiased"]
@@ -124,8 +124,7 @@ def open_clip_keys(original: Mapping[str, Tensor]) -> State:
         ],
         "the CLIP tower",
     )
-    for key in [k for k in state if ".qkv." in k]:
-        split_rows(state, key, [key.replace(".qkv.", f".{name}_proj.") for name in "qkv"])
+    split_rows(state, "qkv", QKV)
     return state
 
 
@@ -152,8 +151,5 @@ def owl_clip_keys(original: Mapping[str, Tensor], heads: int) -> State:
     for name, level in (("class_embedding", (0, 0)), ("position_embedding.weight", 0)):
         if (key := f"model.embeddings.{name}") in state:
             state[key] = state[key][level]
-    for key in [k for k in state if ".qkv." in k]:
-        rows = state.pop(key).unflatten(0, (heads, 3, -1))
-        for n, name in enumerate("qkv"):
-            state[key.replace(".qkv.", f".{name}_proj.")] = rows[:, n].flatten(0, 1)
+    split_rows(state, "qkv", QKV, groups=heads)
     return state

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 from transformers.models.dinov2.modeling_dinov2 import Dinov2Embeddings
 
-from vistune.models.keymap import State, rename, split_rows
+from vistune.models.keymap import QKV, State, rename, split_rows
 
 OFFSET = 0.1
 """Of the scale, in features."""
@@ -73,9 +73,6 @@ def dinov2_keys(original: Mapping[str, Tensor]) -> State:
         ],
         "DINOv2",
     )
-    for key in list(state):
-        if ".qkv." in key:
-            split_rows(state, key, [key.replace(".qkv.", f".{name}_proj.") for name in "qkv"])
-        elif ".w12." in key:
-            split_rows(state, key, [key.replace(".w12.", f".{name}_proj.") for name in ("gate", "up")])
+    split_rows(state, "qkv", QKV)
+    split_rows(state, "w12", ("gate_proj", "up_proj"))
     return state

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import InternVLVisionModel
 
 from vistune.models.encoders.features import Selection, run_blocks
-from vistune.models.keymap import State, rename, split_rows
+from vistune.models.keymap import QKV, State, rename, split_rows
 
 
 class InternVitTower(nn.Module):
@@ -55,6 +55,5 @@ def intern_vit_keys(original: Mapping[str, Tensor]) -> State:
         ],
         "InternViT",
     )
-    for key in [k for k in state if ".qkv." in k]:
-        split_rows(state, key, [key.replace(".qkv.", f".{part}_proj.") for part in "qkv"])
+    split_rows(state, "qkv", QKV)
     return state

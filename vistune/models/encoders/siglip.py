@@ -23,7 +23,7 @@ from transformers import SiglipVisionModel
 
 from vistune.errors import VistuneError
 from vistune.models.encoders.features import Selection, run_blocks
-from vistune.models.keymap import State, load, rename, split_rows
+from vistune.models.keymap import QKV, State, load, rename, split_rows
 from vistune.models.position_tables import resized
 
 Size = tuple[int, int]  # rows, columns of a view's patches
@@ -145,8 +145,7 @@ def timm_siglip_keys(original: Mapping[str, Tensor]) -> State:
         ],
         "timm's SigLIP",
     )
-    for key in [k for k in state if ".qkv." in k]:
-        split_rows(state, key, [key.replace(".qkv.", f".{part}_proj.") for part in "qkv"])
+    split_rows(state, "qkv", QKV)
     if (table := "embeddings.position_embedding.weight") in state:
         state[table] = state[table][0]
     return state

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from typing import Any
 
-CLIP_L_336: dict[str, Any] = {  # openai/clip-vit-large-patch14-336
+CLIP_L: dict[str, Any] = {  # openai/clip-vit-large-patch14
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_hidden_layers": 24,
     "num_attention_heads": 16,
-    "image_size": 336,
+    "image_size": 224,
     "patch_size": 14,
     "projection_dim": 768,
 }
+CLIP_L_336: dict[str, Any] = CLIP_L | {"image_size": 336}  # openai/clip-vit-large-patch14-336
 
 SIGLIP_SO400M: dict[str, Any] = {  # google/siglip-so400m-patch14-384; 27 x 27 positions
     "hidden_size": 1152,

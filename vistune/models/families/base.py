@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from vistune.errors import VistuneError
 from vistune.models.views import Policy, ViewPlan
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
     from vistune.models.experts import ExpertConfig
     from vistune.models.keymap import State
+    from vistune.models.overlay import Overlay
     from vistune.models.reader import Reader, Reading
+    from vistune.records import Message, Region
+
+    Marked = tuple[Sequence[Message], tuple[Overlay | None, ...]]
 
 S = TypeVar("S")
 
@@ -58,6 +62,16 @@ class Stage:
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the preset that differ in this stage
     note: str = ""
     source: str = ""  # where the figures stand
+
+
+class Reads(Protocol):
+    """What a stage, published or of params.yaml, may read differently."""
+
+    @property
+    def template(self) -> str: ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +112,9 @@ class Family:
     picture: Callable[[Reader, ViewPlan], list[int]] | None = None  # token ids of a picture; None: the plan's layout
     places: Callable[[Reading, int], Sequence[Any]] | None = None  # positions of tokens; None: counted from 0
     packs: bool = True  # samples can share a sequence
+    overlay: Callable[[Sequence[Message], Sequence[Region], int], Marked] | None = None
+    """messages, their sample's regions, how many pictures it has -> the messages with words for what is drawn over the
+    pictures, and that, for each picture; nothing of it needs pixels"""
     evidence: Callable[[Reader, Any], Any] | None = None  # what other models saw in a picture, or None -> as it enters
     original: Callable[[State, PretrainedConfig], State] | None = None  # keys of the authors' checkpoint -> the model's
     several: Callable[[Any, int], Any] | None = None  # settings -> those where a conversation shows several pictures
@@ -128,6 +145,13 @@ class Family:
                 f"the parameter {parameter} of {self.name} belongs to no role ({', '.join(self.roles)})."
             )
         return max(owned)[1]
+
+    def owned(self, model: nn.Module) -> dict[str, list[str]]:
+        """Names of a model's parameters by role. Raises VistuneError for a parameter without one."""
+        found: dict[str, list[str]] = {role: [] for role in self.roles}
+        for name, _ in model.named_parameters():
+            found[self.role(name)].append(name)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,13 +202,17 @@ def _prefix(prefix: str) -> re.Pattern[str]:
     return re.compile(re.escape(prefix).replace(r"\*", "[^.]+"))
 
 
-def at_stage(preset: Preset, stage: Stage) -> Preset:
-    """The preset as a stage trains it."""
+def at_stage(preset: Preset, stage: Reads) -> Preset:
+    """The preset as a stage trains it, itself where nothing differs. Of the limits of stages only the published are of
+    conversations."""
+    limit = stage.limit if isinstance(stage, Stage) else None
+    if not (stage.template or stage.settings or limit):
+        return preset
     return replace(
         preset,
         settings=replace(preset.settings, **stage.settings),
         template=stage.template or preset.template,
-        limit=stage.limit or preset.limit,
+        limit=limit or preset.limit,
     )
 
 

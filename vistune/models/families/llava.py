@@ -20,7 +20,7 @@ Source: arXiv:2304.08485, arXiv:2310.03744; github.com/haotian-liu/LLaVA.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -29,33 +29,20 @@ from torch import Tensor, nn
 from transformers import LlavaConfig, LlavaImageProcessorPil, LlavaProcessor
 
 from vistune.models import languages
+from vistune.models.encoders.sizes import CLIP_L, CLIP_L_336, tiny_clip
 from vistune.models.families.base import NATIVE_ROLES, Native, Preset, Stage
 from vistune.models.keymap import State
-from vistune.models.native import draw_projector, load_clip_tower, originals, square_pixels, sub_configs
+from vistune.models.native import (
+    clip_configs,
+    clip_processor,
+    draw_projector,
+    load_clip_tower,
+    originals,
+    square_pixels,
+)
 from vistune.models.pixels import CLIP, pixels
 from vistune.models.tiny import tiny_text
 from vistune.models.views import Square
-
-CLIP_L: Mapping[str, Any] = {
-    "model_type": "clip_vision_model",
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 224,
-    "patch_size": 14,
-    "projection_dim": 768,
-}
-CLIP_L_336 = {**CLIP_L, "image_size": 336}
-TINY_CLIP = {
-    **CLIP_L,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 28,
-    "projection_dim": 32,
-}
 
 
 @dataclass(frozen=True)
@@ -93,7 +80,7 @@ def policy(settings: Any) -> Square:
 
 def _model(settings: Settings, text: Mapping[str, Any], placeholder: int) -> Any:
     config = LlavaConfig(
-        **sub_configs(settings.vision, text),
+        **clip_configs(settings.vision, text),
         image_token_index=placeholder,
         image_seq_length=policy(settings).plan(1, 1).tokens,
         projector_hidden_act="gelu" if settings.depth == 2 else "linear",
@@ -110,78 +97,59 @@ def _original(state: State, config: Any) -> State:
     return ours
 
 
-def processor(preset: Preset, tokenizer: Any) -> LlavaProcessor:
-    size = preset.settings.vision["image_size"]
-    pictures = LlavaImageProcessorPil(
-        size={"shortest_edge": size},
-        crop_size={"height": size, "width": size},
-        do_pad=preset.settings.fit == "pad",
-    )
-    return LlavaProcessor(
-        pictures,
-        tokenizer,
-        patch_size=preset.settings.vision["patch_size"],
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        image_token=preset.placeholder,
+def processor(preset: Preset, tokenizer: Any) -> Any:
+    return clip_processor(
+        LlavaProcessor, LlavaImageProcessorPil, preset, tokenizer, do_pad=preset.settings.fit == "pad"
     )
 
 
-ALIGN_V1 = Stage(
+SCRIPT = Stage(name="", rates={}, data="", epochs=1, schedule="cosine", warmup=0.03, weight_decay=0.0)
+"""What the training scripts have in common, and those of the systems that were made from them."""
+
+ALIGN_V1 = replace(
+    SCRIPT,
     name="align",
     rates={"connector": 2e-3},
     data="CC-595K",
     samples=595_000,
     batch=128,
-    epochs=1,
-    schedule="cosine",
-    warmup=0.03,
-    weight_decay=0.0,
     limit=2048,
     template="plain",
     note="the scripts of later versions take LCS-558K",
     source="arXiv:2304.08485; scripts/pretrain.sh",
 )
-INSTRUCT_V1 = Stage(
+INSTRUCT_V1 = replace(
+    SCRIPT,
     name="instruct",
     rates={"connector": 2e-5, "language": 2e-5, "head": 2e-5},
     data="LLaVA-Instruct-158K",
     samples=158_000,
     batch=32,
     epochs=3,
-    schedule="cosine",
-    warmup=0.03,
-    weight_decay=0.0,
     limit=2048,
     note="the batch is the paper's; finetune.sh has 128, and one epoch of 80K samples. Science QA: 12 epochs",
     source="arXiv:2304.08485; scripts/finetune_full_schedule.sh",
 )
-ALIGN = Stage(
+ALIGN = replace(
+    SCRIPT,
     name="align",
     rates={"connector": 1e-3},
     data="LCS-558K",
     samples=558_000,
     batch=256,
-    epochs=1,
-    schedule="cosine",
-    warmup=0.03,
-    weight_decay=0.0,
     limit=2048,
     template="plain",
     settings={"fit": "crop"},
     source="arXiv:2310.03744, table 9; scripts/v1_5/pretrain.sh",
 )
-INSTRUCT = Stage(
+INSTRUCT = replace(
+    SCRIPT,
     name="instruct",
     rates={"connector": 2e-5, "language": 2e-5, "head": 2e-5},
     data="mix665k: LLaVA-Instruct 158K, ShareGPT 40K, VQAv2 83K, GQA 72K, OKVQA 9K, OCRVQA 80K, A-OKVQA 66K, TextCaps "
     "22K, RefCOCO 48K, VG 86K",
     samples=665_000,
     batch=128,
-    epochs=1,
-    schedule="cosine",
-    warmup=0.03,
-    weight_decay=0.0,
     limit=2048,
     note="batches of one modality, by length. With LoRA (finetune_lora.sh): rank 128, alpha 256, dropout 0.05 on the "
     "language model at 2e-4, the projector at 2e-5",
@@ -229,9 +197,11 @@ FAMILY = Native(
         "llava-1.5-13b": _preset(
             Settings(), languages.VICUNA_13B, "lmsys/vicuna-13b-v1.5", "liuhaotian/llava-v1.5-13b", "vicuna_v1"
         ),
-        "tiny": Preset(settings=Settings(TINY_CLIP), text=tiny_text(), template="vicuna_v1", stages=(ALIGN, INSTRUCT)),
+        "tiny": Preset(
+            settings=Settings(tiny_clip(28, 2)), text=tiny_text(), template="vicuna_v1", stages=(ALIGN, INSTRUCT)
+        ),
         "tiny-v1": Preset(
-            settings=Settings(TINY_CLIP, "crop", 1),
+            settings=Settings(tiny_clip(28, 2), "crop", 1),
             text=tiny_text(),
             template="vicuna_v1",
             stages=(ALIGN_V1, INSTRUCT_V1),

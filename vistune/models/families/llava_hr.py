@@ -31,6 +31,7 @@ from vistune.models.encoders.clip import ClipTower, clip_keys, load_clip
 from vistune.models.encoders.convnext import ConvNextTower, convnext_keys, load_open_clip
 from vistune.models.encoders.features import Selection
 from vistune.models.encoders.sizes import CLIP_L_336, CONVNEXT_L, CONVNEXT_XXL, tiny_clip
+from vistune.models.families import llava
 from vistune.models.families.base import ROLES, Composed, Picture, Preset, Stage
 from vistune.models.fusion import DualTower, resolution_keys
 from vistune.models.keymap import Part, State, constants_out, gather
@@ -105,31 +106,20 @@ def original(state: State, config: Any) -> State:
 def _stages(size: int) -> tuple[Stage, Stage]:
     """`size`: of the first stage, whose copy is no smaller than any other."""
     return (
-        Stage(
-            name="align",
-            rates={"connector": 1e-3},
-            data="LCS-558K",
-            samples=558_000,
-            batch=256,
-            epochs=1,
-            schedule="cosine",
-            warmup=0.03,
-            weight_decay=0.0,
-            template="plain",
+        replace(
+            llava.ALIGN,
+            limit=None,
             settings={"size": size, "fit": "crop"},
             note="The sum of both towers trains with the MLP; the adapters do not take part.",
             source="scripts/v1_5/train_eval_llava_hr.sh, pretrain_llava_hr.sh",
         ),
-        Stage(
+        replace(
+            llava.SCRIPT,
             name="instruct",
             rates=dict.fromkeys(("vision", "adapters", "connector", "language", "head"), 2e-5),
             data="LLaVA-1.5 mix665k",
             samples=665_000,
             batch=128,
-            epochs=1,
-            schedule="cosine",
-            warmup=0.03,
-            weight_decay=0.0,
             source="scripts/v1_5/train_eval_llava_hr.sh",
         ),
     )

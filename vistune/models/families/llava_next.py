@@ -21,7 +21,7 @@ Source: llava-vl.github.io/blog/2024-01-30-llava-next; github.com/haotian-liu/LL
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -34,9 +34,10 @@ from transformers import (
 )
 
 from vistune.models import languages
+from vistune.models.encoders.sizes import CLIP_L_336, tiny_clip
+from vistune.models.families import llava
 from vistune.models.families.base import NATIVE_ROLES, Native, Picture, Preset, Stage
-from vistune.models.families.llava import CLIP_L_336, TINY_CLIP
-from vistune.models.native import draw_projector, load_clip_tower, originals, sub_configs
+from vistune.models.native import clip_configs, clip_processor, draw_projector, load_clip_tower, originals
 from vistune.models.pixels import CLIP, pixels
 from vistune.models.tiny import tiny_text
 from vistune.models.views import Size
@@ -61,7 +62,7 @@ def policy(settings: Settings) -> AnyRes:
 
 def _model(settings: Settings, text: Mapping[str, Any], placeholder: int) -> Any:
     config = LlavaNextConfig(
-        **sub_configs(settings.vision, text),
+        **clip_configs(settings.vision, text),
         image_token_index=placeholder,
         image_grid_pinpoints=_turned(settings.canvases),
         image_seq_length=(settings.vision["image_size"] // settings.vision["patch_size"]) ** 2,
@@ -77,50 +78,29 @@ def _inputs(settings: Settings, pictures: Sequence[Picture]) -> dict[str, Tensor
     }
 
 
-def _processor(preset: Preset, tokenizer: Any) -> LlavaNextProcessor:
-    settings = preset.settings
-    size = settings.vision["image_size"]
-    pictures = LlavaNextImageProcessorPil(
-        size={"shortest_edge": size},
-        crop_size={"height": size, "width": size},
-        image_grid_pinpoints=_turned(settings.canvases),
-    )
-    return LlavaNextProcessor(
-        pictures,
-        tokenizer,
-        patch_size=settings.vision["patch_size"],
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        image_token=preset.placeholder,
+def _processor(preset: Preset, tokenizer: Any) -> Any:
+    canvases = _turned(preset.settings.canvases)
+    return clip_processor(
+        LlavaNextProcessor, LlavaNextImageProcessorPil, preset, tokenizer, image_grid_pinpoints=canvases
     )
 
 
-ALIGN = Stage(
-    name="align",
-    rates={"connector": 1e-3},
-    data="LCS-558K",
-    samples=558_000,
-    batch=256,
-    epochs=1,
-    schedule="cosine",
-    warmup=0.03,
-    weight_decay=0.0,
-    template="plain",
+ALIGN = replace(
+    llava.ALIGN,
+    limit=None,
+    settings={},
     note="the projector of LLaVA 1.5's alignment, at 336 pixels without tiles, was taken over",
     source="LLaVA-NeXT blog; scripts/v1_5/pretrain.sh",
 )
 
 
 def _instruct(rate: float = 1e-5) -> Stage:
-    return Stage(
+    return replace(
+        llava.SCRIPT,
         name="instruct",
         rates={"vision": 2e-6, "connector": rate, "language": rate, "head": rate},
         data="760K: 158K of GPT-4, 500K academic VQA, 50K of GPT-4V, 40K ShareGPT; openly LLaVA-NeXT-Data 790K",
         samples=760_000,
-        epochs=1,
-        schedule="cosine",
-        warmup=0.03,
-        weight_decay=0.0,
         note="4 samples a device; the number of devices and the scripts of the published weights are not published",
         source="model cards; LLaVA-NeXT scripts/train/direct_finetune_clip.sh"
         + ("" if rate == 1e-5 else ", scripts/archived (Mistral)"),
@@ -186,7 +166,7 @@ PRESETS = {
         begin=False,
     ),
     "tiny": Preset(
-        settings=Settings(TINY_CLIP, tuple((width // 12, height // 12) for width, height in PINPOINTS)),
+        settings=Settings(tiny_clip(28, 2), tuple((width // 12, height // 12) for width, height in PINPOINTS)),
         text=tiny_text(),
         template="vicuna_v1",
         stages=(ALIGN, _instruct()),

@@ -34,7 +34,8 @@ from vistune.models.connectors.roi_resampler import RoIResampler
 from vistune.models.encoders.clip import ClipTower, clip_keys, load_clip
 from vistune.models.encoders.features import Selection
 from vistune.models.encoders.sizes import CLIP_L_336, tiny_clip
-from vistune.models.families.base import ROLES, Composed, Preset, Stage
+from vistune.models.families import llava
+from vistune.models.families.base import ROLES, Composed, Preset
 from vistune.models.keymap import Part, State, constants_out, gather
 from vistune.models.languages import VICUNA_7B, VICUNA_13B
 from vistune.models.layout import placeholders
@@ -99,32 +100,22 @@ def original(state: State, config: Any) -> State:
 
 
 STAGES = (
-    Stage(
-        name="align",
+    replace(
+        llava.ALIGN,
         rates={"connector": 1e-3, "positions": 1e-3},
-        data="LCS-558K",
-        samples=558_000,
-        batch=256,
-        epochs=1,
-        schedule="cosine",
-        warmup=0.03,
-        weight_decay=0.0,
-        template="plain",
+        limit=None,
         settings={"most": 1, "long_side": 0},
         note="The overview alone. The positions of the queries are declared fixed, but this stage unfreezes all of the "
         "connector, so they were trained; the paper aligns on CC-595K.",
         source="train.sh; llava/train/train.py:971",
     ),
-    Stage(
+    replace(
+        llava.SCRIPT,
         name="instruct",
         rates={"connector": 2e-5, "language": 2e-5, "head": 2e-5},
         data="LLaVA-1.5 mix665k",
         samples=665_000,
         batch=128,
-        epochs=1,
-        schedule="cosine",
-        warmup=0.03,
-        weight_decay=0.0,
         settings={"long_side": 0},
         note="The encoder stays frozen, though the paper says that it may be tuned here.",
         source="train.sh",

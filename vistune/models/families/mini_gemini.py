@@ -35,6 +35,7 @@ from vistune.models.encoders.clip import ClipTower, clip_keys, load_clip
 from vistune.models.encoders.convnext import ConvNextTower, convnext_keys, load_open_clip
 from vistune.models.encoders.features import Selection
 from vistune.models.encoders.sizes import CLIP_L_336, CONVNEXT_L, tiny_clip
+from vistune.models.families import llava
 from vistune.models.families.base import ROLES, Composed, Picture, Preset, Stage
 from vistune.models.fusion import PatchMining, mining_keys
 from vistune.models.keymap import Part, State, constants_out, gather
@@ -149,32 +150,26 @@ def _stages(
     HD models start from the same first stage as the others."""
     first = {"fit": "crop", **({"size": size, "grid": 1} if hd else {})}
     return (
-        Stage(
+        replace(
+            llava.SCRIPT,
             name="align",
             rates={"connector": 1e-3},
             data="LCS-558K; 695 K captions of ALLaVA-4V",
             samples=1_253_000,
             batch=256,
-            epochs=1,
-            schedule="cosine",
-            warmup=0.03,
-            weight_decay=0.0,
             limit=2048,
             template=align,
             settings=first,
             source=scripts + "stage_1_2_full_*_336_hr_768.sh; paper, section 4.1",
         ),
-        Stage(
+        replace(
+            llava.SCRIPT,
             name="instruct",
             rates={"connector": 2e-5, "language": rate, "head": rate},
             data="643 K of LLaVA; 100 K ShareGPT4V; 10 K LAION-GPT-4V; 700 K ALLaVA; 6 K text (LIMA, OpenAssistant 2); "
             "28 K OCR (DocVQA, ChartQA, DVQA, AI2D); 13 K prompts for image generation",
             samples=1_500_000,
             batch=128,
-            epochs=1,
-            schedule="cosine",
-            warmup=0.03,
-            weight_decay=0.0,
             source=scripts + ("stage_2_full_*_672_hr_1536.sh" if hd else "stage_1_2_full_*_336_hr_768.sh"),
         ),
     )

@@ -33,7 +33,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from vistune.models.connectors.abstractor import Abstractor, AbstractorConfig, abstractor_keys
 from vistune.models.encoders.clip import ClipTower, load_clip, owl_clip_keys
 from vistune.models.encoders.features import Selection
-from vistune.models.encoders.sizes import CLIP_L_336, tiny_clip
+from vistune.models.encoders.sizes import CLIP_L, tiny_clip
 from vistune.models.expert_keys import owl2_keys
 from vistune.models.experts import OWL2, TEXT, VISUAL, ExpertConfig
 from vistune.models.families.base import ROLES, Composed, Picture, Preset, Stage
@@ -45,13 +45,13 @@ from vistune.models.reader import Reading
 from vistune.models.tiny import tiny_text
 from vistune.models.views import Square
 
-CLIP_L = CLIP_L_336 | {"image_size": 224, "layer_norm_eps": 1e-6}  # where OpenAI's has 1e-5
+OWL_CLIP = CLIP_L | {"layer_norm_eps": 1e-6}  # where OpenAI's has 1e-5
 
 
 @dataclass(frozen=True)
 class Settings:
     version: Literal[1, 2] = 1  # 2: positions in the abstractor, modality-adaptive modules in the language model
-    vision: Mapping[str, Any] = field(default_factory=lambda: CLIP_L)  # of CLIPVisionConfig
+    vision: Mapping[str, Any] = field(default_factory=lambda: OWL_CLIP)  # of CLIPVisionConfig
     size: int = 224  # pixels, to which the encoder's positions are resized
     fit: Literal["stretch", "pad", "widen"] = "stretch"
     queries: int = 64
@@ -210,7 +210,7 @@ _V1 = Preset(
     stages=V1,
 )
 _V2 = Preset(
-    settings=Settings(2, CLIP_L | {"image_size": 448}, 448, "widen", hidden=2816),
+    settings=Settings(2, OWL_CLIP | {"image_size": 448}, 448, "widen", hidden=2816),
     text=VICUNA_7B,  # Llama 2, whose numbers are the same
     template="mplug_owl2",
     placeholder="<|image|>",

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from vistune.models.connectors.resampler import Resampler, ResamplerConfig, resampler_keys
 from vistune.models.encoders.openclip import OpenClipConfig, OpenClipTower, load_openclip, openclip_keys
 from vistune.models.families.base import ROLES, Composed, Picture, Preset, Stage
-from vistune.models.keymap import State, gather, rename, split_rows
+from vistune.models.keymap import QKV, State, gather, rename, split_rows
 from vistune.models.pixels import CLIP, pixels
 from vistune.models.ranks import ranked_tokenizer
 from vistune.models.tiny import tiny_text
@@ -97,8 +97,7 @@ def qwen_keys(original: Mapping[str, Tensor]) -> State:
         ],
         "Qwen",
     )
-    for key in [k for k in state if ".qkv." in k]:
-        split_rows(state, key, [key.replace(".qkv.", f".{part}_proj.") for part in "qkv"])
+    split_rows(state, "qkv", QKV)
     return state
 
 

@@ -45,7 +45,7 @@ from vistune.models.encoders.convnext import ConvNextTower, convnext_keys
 from vistune.models.encoders.dinov2 import Dinov2Tower, dinov2_keys
 from vistune.models.encoders.eva import EvaTower
 from vistune.models.encoders.features import Selection
-from vistune.models.encoders.sizes import CLIP_L_336, CONVNEXT_XXL
+from vistune.models.encoders.sizes import CLIP_L, CONVNEXT_XXL
 from vistune.models.ensemble import CONVNEXT_SIZE, EnsembleConfig, EnsembleConnector, EnsembleTower, halved
 from vistune.models.ensemble import ensemble_keys as connector_keys
 from vistune.models.families.base import ROLES, Composed, Picture, Preset, Stage
@@ -58,7 +58,6 @@ from vistune.models.pixels import CLIP, pixels
 from vistune.models.tiny import tiny_text
 from vistune.models.views_derived import Derived, sphinx, sphinx_light
 
-CLIP_L = CLIP_L_336 | {"image_size": 224}
 DINO_G = {
     "hidden_size": 1536,
     "num_hidden_layers": 40,

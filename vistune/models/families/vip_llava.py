@@ -2,8 +2,9 @@
 blended over the picture at its own size, and the text names it, as "within the red rectangle". Five hidden states of
 CLIP, low ones too, keep the marks visible.
 
-`mark` chooses shapes and colours for regions as the authors' data does, and gives the words for them; its `Overlay`
-goes where the picture goes (`Reader.look`, `Vlm.generate`).
+Where a user writes a region's box, `overlay` puts a mark on the picture and its words into the text, in training as in
+answering (`Reader.read`). Shapes and colours are chosen as the authors' data does (`mark`), by the words and boxes
+alone, so the same question looks the same each time. What an answer mentions stays a box: its mark would tell.
 
 What the authors' code does and we do not: a point without an outline fails (`draw_prompt(parity=True)`), and a sample
 whose mark fails is replaced by a random other one; three RefCOCOg questions of four say "Describe the object ." without
@@ -15,21 +16,27 @@ Source: arXiv:2312.00784; github.com/WisconsinAIVision/ViP-LLaVA.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from transformers import VipLlavaConfig, VipLlavaForConditionalGeneration
 
+from vistune.boxcodec import NATIVE
+from vistune.edits import Edit, edited
 from vistune.errors import VistuneError
+from vistune.hashing import keyed
 from vistune.models import languages
+from vistune.models.encoders.sizes import CLIP_L_336, tiny_clip
 from vistune.models.families import llava
-from vistune.models.families.base import NATIVE_ROLES, Native, Preset, Stage
-from vistune.models.native import draw_projector, load_clip_tower, originals, square_pixels, sub_configs
-from vistune.models.overlay import COLORS, SHAPES, Overlay, Polygon, VisualPrompt, name_prompt
+from vistune.models.families.base import NATIVE_ROLES, Native, Preset
+from vistune.models.native import clip_configs, draw_projector, load_clip_tower, originals, square_pixels
+from vistune.models.overlay import COLORS, SHAPES, Overlay, Polygon, VisualPrompt, bounds, check, name_prompt
 from vistune.models.pixels import CLIP, pixels
 from vistune.models.tiny import tiny_text
+from vistune.records import Message, Region
 
 DATA_SHAPES: dict[str, tuple[str, ...]] = {
     "refcocog": tuple(SHAPES),
@@ -43,10 +50,8 @@ DATA_SHAPES: dict[str, tuple[str, ...]] = {
 
 CONSTANT = ("v7w", "pointqa")
 
-
-class Region(NamedTuple):
-    box: tuple[float, float, float, float]  # left, top, right, bottom, in pixels
-    polygons: Sequence[Polygon] = ()
+NOUN = re.compile(r"\b(?:region|area|part|box|thing|object)s? $", re.IGNORECASE)
+"""Text before a box that says already what is there."""
 
 
 def mark(regions: Sequence[Region], seed: int, data: str = "refcocog") -> tuple[Overlay, list[str]]:
@@ -70,21 +75,63 @@ def mark(regions: Sequence[Region], seed: int, data: str = "refcocog") -> tuple[
             color = COLORS[name]
         else:
             name, color = "", (draws.randint(0, 255), draws.randint(0, 255), draws.randint(0, 255))
-        prompts.append(VisualPrompt(shape, region.box, color, region.polygons, constant=data in CONSTANT))
+        prompts.append(VisualPrompt(shape, region.box, color, outlines(region), constant=data in CONSTANT))
         words.append(name_prompt(shape, name))
     return Overlay(tuple(prompts), seed), words
 
 
+def outlines(region: Region) -> tuple[Polygon, ...]:
+    """The region's polygons as corners; those without area, which real annotations hold, are left out."""
+    found = [tuple(zip(flat[::2], flat[1::2], strict=True)) for flat in region.polygons if len(flat) >= 6]
+    sides = [bounds(polygon) for polygon in found]
+    return tuple(p for p, (left, top, right, bottom) in zip(found, sides, strict=True) if left < right and top < bottom)
+
+
+def overlay(
+    messages: Sequence[Message], regions: Sequence[Region], pictures: int
+) -> tuple[Sequence[Message], tuple[Overlay | None, ...]]:
+    """The messages with words for the regions whose boxes users write, and the marks on each picture. Raises
+    VistuneError for a mention outside its message and for a box without area."""
+    written, told = [], set()
+    for region in sorted((r for r in regions if r.mention), key=lambda r: r.mention):
+        number, start, end = region.mention
+        if number >= len(messages) or messages[number].role != "user":  # a prompt ends before its answer
+            told.add((region.image, region.box))
+        elif not 0 <= start < end <= len(messages[number].text):
+            raise VistuneError(f"region {region.annotation_id} is mentioned at {region.mention}, outside its message")
+        elif NATIVE.pattern.fullmatch(messages[number].text, start, end):
+            written.append(region)
+    written = [region for region in written if (region.image, region.box) not in told]
+    marked = {(region.image, region.box): region for region in written}
+    if not marked:
+        return messages, ()
+    seed = keyed(0, "marks", [m.text for m in messages if m.role == "user"], list(marked)) >> 32  # as numpy takes it
+    drawn, words = mark(list(marked.values()), seed)
+    for prompt in drawn.prompts:
+        check(prompt)
+    named = dict(zip(marked, words, strict=True))
+    edits: dict[int, list[Edit]] = {}
+    for region in written:
+        number, start, end = region.mention
+        noun = "" if NOUN.search(messages[number].text[:start]) else "the region "
+        edits.setdefault(number, []).append((start, end, noun + named[region.image, region.box]))
+    each: list[list[VisualPrompt]] = [[] for _ in range(pictures)]
+    for prompt, (image, _) in zip(drawn.prompts, marked, strict=True):
+        each[image].append(prompt)
+    said = [edited(message, edits.get(number, [])) for number, message in enumerate(messages)]
+    return said, tuple(Overlay(tuple(prompts), seed) if prompts else None for prompts in each)
+
+
 @dataclass(frozen=True)
 class Settings:
-    vision: Mapping[str, Any] = field(default_factory=lambda: llava.CLIP_L_336)
+    vision: Mapping[str, Any] = field(default_factory=lambda: CLIP_L_336)
     fit: Literal["crop", "pad"] = "pad"
     layers: tuple[int, ...] = (-2, -5, -8, -11, 6)  # hidden states of the encoder, side by side
 
 
 def _model(settings: Settings, text: Mapping[str, Any], placeholder: int) -> Any:
     config = VipLlavaConfig(
-        **sub_configs(settings.vision, text),
+        **clip_configs(settings.vision, text),
         image_token_index=placeholder,
         image_seq_length=llava.policy(settings).plan(1, 1).tokens,
         vision_feature_layer=settings.layers,
@@ -93,18 +140,12 @@ def _model(settings: Settings, text: Mapping[str, Any], placeholder: int) -> Any
 
 
 ALIGN = replace(llava.ALIGN, source="arXiv:2312.00784; scripts/pretrain.sh")
-REGIONS = Stage(
-    name="instruct",
-    rates={"connector": 2e-5, "language": 2e-5, "head": 2e-5},
+REGIONS = replace(
+    llava.INSTRUCT,
     data="mix665k and 520K about marked regions: RefCOCOg 80K, PointQA-LookTwice 37K, VG relations 80K, Flickr30k "
     "Entities 30K, VCR 213K, Visual7W 82K",
     samples=1_185_000,
-    batch=128,
-    epochs=1,
-    schedule="cosine",
-    warmup=0.03,
-    weight_decay=0.0,
-    limit=2048,
+    note="",
     source="arXiv:2312.00784; scripts/finetune_stage2.sh",
 )
 DIALOGUES = replace(
@@ -144,7 +185,7 @@ FAMILY = Native(
         "vip-llava-7b": _preset(languages.VICUNA_7B, "7b"),
         "vip-llava-13b": _preset(languages.VICUNA_13B, "13b"),
         "tiny": Preset(
-            settings=Settings({**llava.TINY_CLIP, "num_hidden_layers": 12}),
+            settings=Settings(tiny_clip(28, 12)),
             text=tiny_text(),
             template="llava_v1",
             stages=STAGES,
@@ -153,6 +194,7 @@ FAMILY = Native(
     policy=llava.policy,
     look=lambda settings, plan, picture: tuple(pixels(plan, picture, CLIP)),
     roles=NATIVE_ROLES,
+    overlay=overlay,
     load_vision=load_clip_tower,
     settle=draw_projector,
     model=_model,
