@@ -1,6 +1,7 @@
 """The benchmark of the engine runs, and says what it could not measure."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from vistune.stages import repository
 
 BENCH = repository() / "bench"
+NO_GPU = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture
@@ -69,3 +71,20 @@ def test_balance_counts_every_pack_once(parts):
     found = simulate(SHAPES["llava-next-7b"], 4)
     assert found["packs"] <= 4 * found["steps"]
     assert all(found[arm]["slowest"] >= 1 for arm in ("ours", "packs_shuffled", "samples_shuffled"))
+
+
+def test_without_a_gpu_nothing_is_claimed():
+    done = subprocess.run(
+        [sys.executable, str(BENCH / "gpu.py")], capture_output=True, text=True, check=True, env=NO_GPU
+    )
+    assert json.loads(done.stdout) == {"bench": "gpu", "measure": "none", "gpu": "none"}
+    assert "NOT MEASURED" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["full", "lora"])
+def test_the_gpu_bench_runs_at_tiny_sizes(arm):
+    command = [sys.executable, str(BENCH / "gpu.py"), "--smoke", "--only", arm]
+    row = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
+    assert row["tokens_per_second"] > 0 and row["where"]["matrix products"] > 0.1
+    assert sum(row["where"].values()) == pytest.approx(1, abs=0.01)

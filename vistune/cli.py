@@ -173,6 +173,30 @@ def _tune(
     show(Settings.parse(tree), release or Path("outputs") / "validate")
 
 
+def _evaluate(
+    params: Params = None,
+    overlay: Overlay = [],  # noqa: B006
+    assign: Assign = [],  # noqa: B006
+    given: Input = [],  # noqa: B006
+    output: Output = None,
+    suite: Annotated[str, typer.Option("--suite", help="A file in eval/suites, e.g. quick", metavar="NAME")] = "",
+    data: Annotated[str, typer.Option("--data", help="Folder of published benchmarks", metavar="DIR")] = "",
+    listed: Annotated[bool, typer.Option("--list", help="List the benchmarks and where their files come from")] = False,
+    debug: Debug = False,
+) -> None:
+    if listed:
+        from vistune.evaluate.listing import print_list
+
+        print_list(repository() / "eval")
+        return
+    if suite:  # its own gate, where it has one
+        gate = suite if (repository() / "eval" / "gates" / f"{suite}.yaml").is_file() else "all"
+        assign = [f"evaluate.suite={suite}", f"evaluate.gate={gate}", *assign]
+    if data:
+        assign = [f"evaluate.data={data}", *assign]
+    run_stage("evaluate", settings(params, overlay, assign), given, output)
+
+
 def _train(tree: dict[str, Any], given: list[str], output: Path | None) -> None:
     """The first of the processes that a launcher has started runs the stage; the others take part in its training."""
     together = int(os.environ.get("WORLD_SIZE", 1)) > 1
@@ -218,6 +242,8 @@ for _stage in STAGES:
         app.command(_stage, help=STAGES[_stage].help, cls=StageCommand)(_adapt)
     elif _stage == "tune":
         app.command(_stage, help=STAGES[_stage].help, cls=StageCommand)(_tune)
+    elif _stage == "evaluate":
+        app.command(_stage, help=STAGES[_stage].help, cls=StageCommand)(_evaluate)
     else:
         _add_stage(_stage)
 

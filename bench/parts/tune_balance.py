@@ -72,9 +72,9 @@ def simulate(shape: Shape, processes: int) -> dict[str, Any]:
         return sum(shape.cost(tokens[n], views[n]) for n in one)
 
     windows = [range(start, start + window) for start in range(0, count, window)]
-    ours = [[*map(cost, step)] for step in schedule(windows, arrange, cost, processes, 0)]
-    packs = [one for part in windows for one in arrange(part)]
-    costs = [cost(one) for one in packs]
+    steps = list(schedule(windows, arrange, cost, processes, 0))
+    packs = [one for step in steps for one in step if one]
+    ours, costs = [[*map(cost, step)] for step in steps], [*map(cost, packs)]
     each = [shape.cost(*both) for both in zip(tokens, views, strict=True)]
     size = max(round(len(tokens) / len(packs)), 1)
     batches = [sum(each[n : n + size]) for n in range(0, len(each), size)]

@@ -1,13 +1,17 @@
 """Steps, frozen roles, and state that survives."""
 
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 
 from vistune.errors import VistuneError
 from vistune.models.vlm import build
 from vistune.records import Message
-from vistune.tune import StageParams, checkpoint
+from vistune.tune import Params, StageParams, checkpoint
 from vistune.tune.engine import TorchEngine, groups
+from vistune.tune.engine import build as build_engine
 from vistune.tune.packed import packed
 from vistune.tune.schedule import cosine
 
@@ -55,6 +59,52 @@ def test_unknown_role_and_nothing_to_train():
         groups(tiny(), stage(tower=1.0))
     with pytest.raises(VistuneError, match="trains nothing"):
         groups(tiny(), stage(language=0.0))
+
+
+def test_lower_layers_of_the_encoder_learn_more_slowly():
+    vlm = build("llava", "tiny", seed=0)
+    names = {id(p): name for name, p in vlm.model.named_parameters()}
+    made = groups(vlm, replace(stage(vision=1.0, language=1.0), layer_decay=0.5))
+    rates = {names[id(p)]: group["peak"] for group in made for p in group["params"]}
+    assert all(rate == 1 for name, rate in rates.items() if "vision_tower" not in name)
+    layers = len(vlm.model.model.vision_tower.encoder.layers)
+    for name, rate in rates.items():
+        if found := re.search(r"vision_tower.*layers\.(\d+)", name):
+            assert rate == 0.5 ** (layers - int(found[1])), name
+        elif "vision_tower" in name:
+            assert rate == (1.0 if "post_layernorm" in name else 0.5 ** (layers + 1)), name
+    alike = groups(vlm, stage(vision=1.0, language=1.0))
+    assert set(rates) == {names[id(p)] for group in alike for p in group["params"]}
+
+
+def test_recomputed_layers_change_no_gradient():
+    found = []
+    for recomputed in (False, True):
+        vlm = tiny()
+        with torch.random.fork_rng():
+            engine = build_engine(vlm, replace(stage(language=1e-2), gradient_checkpointing=recomputed), Params(), None)
+            assert vlm.model.is_gradient_checkpointing == recomputed
+            found.append(step(engine, vlm))
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def test_gradients_of_passes_add_up_in_float32_and_leave_no_copy():
+    vlm = tiny()
+    vlm.model.to(torch.bfloat16)
+    engine = TorchEngine(vlm, stage(language=1e-2))
+    rows = [packed(vlm.reader, [[vlm.reader.read(question(n))]], [[]]) for n in range(3)]
+    for n, row in enumerate(rows):
+        engine.backward(engine(row).mean(), last=n == 2)
+    assert all(weight.grad is None for weight in engine.weights)
+    together = [master.grad.clone() for master in engine.masters]
+    engine.optimizer.zero_grad()
+    alone = [torch.zeros_like(master) for master in engine.masters]
+    for row in rows:
+        engine.optimizer.zero_grad()
+        engine.backward(engine(row).mean(), last=True)
+        for whole, master in zip(alone, engine.masters, strict=True):
+            whole += master.grad
+    assert all(a.dtype == torch.float32 and torch.equal(a, b) for a, b in zip(together, alone, strict=True))
 
 
 def test_bfloat16_weights_follow_float32_masters():

@@ -1,6 +1,7 @@
 """The stage end to end on a tiny model: it learns, it resumes, it repeats."""
 
 import json
+from dataclasses import replace
 import os
 import signal
 import subprocess
@@ -52,6 +53,9 @@ def test_learns_and_writes_what_it_promises(release, tmp_path, objective):
     assert len(logged) == 60
     assert {p.name for p in output.iterdir()} >= {"base", "model", "plan.json", "roles.json", "history.jsonl"}
     assert summary["metrics"]["instruct/final_loss"] == entries[-1]["loss"]
+    answers = json.loads((output / "answers" / f"instruct-{entries[-1]['step'] + 1:06d}.json").read_text())
+    assert len(answers) == 4 and {row["id"] for row in answers} <= {f"vt1:007{n}" for n in range(4)}
+    assert {row["wanted"] for row in answers if row["task"] == "presence"} == {"Yes"}
     roles = json.loads((output / "roles.json").read_text())
     assert roles["align"]["language"]["learning_rate"] == 0.0
     assert not (output / "checkpoints").exists()
@@ -121,7 +125,8 @@ def test_two_runs_are_byte_identical(release, tmp_path):
 def test_features_are_computed_once(release, tmp_path, monkeypatch):
     from vistune.models.modeling import VistuneForConditionalGeneration as Model
 
-    params = Params(preset="tiny", dtype="float32", threads=1, stages=stages(2))
+    quiet = tuple(replace(stage, answers=0) for stage in stages(2))
+    params = Params(preset="tiny", dtype="float32", threads=1, stages=quiet)
     train(release, tmp_path, params)
 
     seen = []

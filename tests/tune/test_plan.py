@@ -1,19 +1,23 @@
 """Plans are pure functions of their arguments, keep what they are given, and respect their budget."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from vistune.boxcodec import NATIVE
 from vistune.errors import VistuneError
 from vistune.models import family
-from vistune.models.reader import Reader
-from vistune.models.tiny import byte_tokenizer
+from vistune.models.reader import Reader, prepared
+from vistune.models.tiny import byte_tokenizer, tokenizer_for
 from vistune.records import ImageRef, Lineage, Message, Region, Sample, conversation
+from vistune.store import add_image, describe_image
 from vistune.tune import StageParams
 from vistune.tune.packed import packed
-from vistune.tune.plan import Lengths, make, mixture, select
+from vistune.tune.plan import Lengths, make, select
 from vistune.tune.rows import Batches, Builder
 
 SMALL = family("small")
@@ -146,13 +150,54 @@ def test_select_by_task_language_dataset_and_split():
         select(samples, stage(datasets=("x",)), 0)
 
 
-def test_mixture_shares():
-    assert mixture({"a": 900, "b": 100}, 1.0, {}) == {"a": 0.9, "b": 0.1}
-    assert mixture({"a": 900, "b": 100}, 0.0, {}) == {"a": 0.5, "b": 0.5}
-    assert mixture({"a": 900, "b": 100}, 1.0, {"a": 100}) == {"a": 0.5, "b": 0.5}
+def test_a_small_data_set_is_read_more_than_once_an_epoch():
+    rows = many(9) + [
+        replace(one, id=f"vt1:e{one.id[4:]}", dataset="e", images=(ImageRef("e" * 64, 64, 64, "png", "x.png"),))
+        for one in many(1)
+    ]
+    made = plan(rows, steps=0, epochs=1.0, alpha=0.0, mixture={"presence": 1}, max_tokens=900)
+    assert made.describe()["visits"] == 10
+    assert made.describe()["epochs_by_dataset"] == {"d": round(10 / 54, 3), "e": round(10 / 6, 3)}
+    read = [
+        n
+        for step in made.steps
+        for one in step
+        for visit in one
+        for n in visit.samples
+        if made.samples[n].dataset == "e"
+    ]
+    assert len(set(read)) > 1, "another choice at each visit"
 
 
 def test_a_stage_reads_with_its_own_template():
     other = READER.at(stage(template="plain"))
     assert other.preset.template == "plain" and READER.preset.template == "chatml"
     assert READER.at(stage()) is READER
+
+
+def test_marked_samples_do_not_share_a_picture(tmp_path):
+    """Two ask about a box each, two about none; a fifth cannot be marked."""
+    vip = family("vip_llava")
+    reader = Reader(vip, vip.preset("tiny"), prepared(tokenizer_for(vip.preset("tiny")), vip.preset("tiny")))
+    Image.new("RGB", (64, 64), (128, 128, 128)).save(tmp_path / "grey.png")
+    image = add_image(tmp_path, tmp_path / "grey.png", describe_image(tmp_path, "grey.png"))
+    rows = [sample(0, n, images=(image,), regions=()) for n in range(2)]
+    for n, box in enumerate([(0.0, 0.0, 32.0, 32.0), (32.0, 32.0, 64.0, 64.0), (5.0, 5.0, 5.0, 9.0)], 2):
+        text = NATIVE.encode((0, 0, 32, 32), 64, 64)
+        region = Region(box, "sky", str(n), 0, (0, 10, 10 + len(text)))
+        rows.append(
+            sample(0, n, images=(image,), regions=(region,), messages=conversation([(f"What's in {text}?", "x")]))
+        )
+    made = make(rows, reader, one := stage(steps=0, epochs=1.0, batch=1, max_tokens=900, mixture={"presence": 9}), 0)
+    visits = [visit for step in made.steps for pack in step for visit in pack]
+    assert {tuple(sorted(visit.samples)) for visit in visits} == {(0, 1), (2,), (3,)}
+    assert "has no area" in made.left_out[rows[4].id]
+    for visit in visits:
+        assert [made.lengths[n].tokens for n in visit.samples] == [
+            reader.read_sample(rows[n]).length for n in visit.samples
+        ]
+    seen = {
+        min(v.samples): Builder(reader, tmp_path, one).batch(made, [(v,)]).row.inputs["pixel_values"] for v in visits
+    }
+    plain, first, second = (seen[n][0] for n in (0, 2, 3))
+    assert (plain != first).any() and (plain != second).any() and (first != second).any()

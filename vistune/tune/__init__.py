@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vistune.jobs import JobParams
+
 if TYPE_CHECKING:
     from vistune.stages import Context
 
@@ -31,6 +33,8 @@ class StageParams:
     samples: int = 0  # samples a step over all processes, in as many packs as they need; 0: `batch` packs a step
     together: int = 0  # packs of one forward pass of a process; 0: all it has in a step
     datasets: tuple[str, ...] = ()  # of the release; empty: all
+    alpha: float = 1.0  # a data set's share of an epoch goes with its size to this power; 1: as they are, 0: all alike
+    caps: dict[str, int] = field(default_factory=dict)  # data set -> pictures that an epoch reads of it at most
     images: int = 0  # of these data sets, drawn by keyed hash; 0: all
     languages: tuple[str, ...] = ("en",)
     mixture: dict[str, int] = field(default_factory=dict)  # task -> samples per image and visit; empty: one of each
@@ -41,10 +45,13 @@ class StageParams:
     weighting: Literal["token", "sample", "square"] = "square"  # answer weight 1, 1/length, 1/sqrt(length)
     clip: float = 1.0  # global gradient norm; 0 = off
     weight_decay: float = 0.0  # of matrices; norms and biases do not decay
+    layer_decay: float = 1.0  # a vision layer's rate over that of the layer above it; 1: all alike
     lora: dict[str, int] = field(default_factory=dict)  # role -> rank: its weights rest, low-rank updates train
     temperature: float = 0.07  # of the cosine softmax (embedding)
     smoothing: float = 0.05  # label smoothing (embedding)
+    gradient_checkpointing: bool = False  # layers run again in the backward pass instead of being kept: slower, smaller
     checkpoint_every: int = 60  # steps; 0 = only at the end of the stage
+    answers: int = 4  # held-out questions that the model answers at every checkpoint; not with ZeRO-3
     template: str = ""  # chat template of this stage; empty: the model's own
     settings: dict[str, Any] = field(default_factory=dict)  # of the model's preset that differ in this stage
 
@@ -62,11 +69,12 @@ class Params:
     workers: int = 0  # processes that prepare batches ahead, for each training process
     evidence: str = ""  # file of what other models saw in the images, for families that take it (MoAI)
     cache_features: bool = True  # keep a frozen tower's features on disk instead of computing them each visit
+    job: JobParams = field(default_factory=JobParams)
     stages: tuple[StageParams, ...] = ()  # empty: the published recipe of the preset
 
 
 def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:
-    """Writes base/ (after the first stage), model/ (after the last), history.jsonl, plan.json and roles.json."""
+    """Writes base/ (after the first stage), model/ (after the last), history.jsonl, answers/, plan.json, roles.json."""
     from vistune.tune.launch import launch
 
     return launch(params, inputs["validate"], output, context)

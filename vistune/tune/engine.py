@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
 
 BETAS = (0.9, 0.999)
 
+LAYER = re.compile(r"(.*?\b(?:layers?|blocks?|resblocks))\.(\d+)\.")
+"""A parameter of a stack's layer, by the names that transformers' and the authors' encoders give their stacks."""
+
+BEFORE = re.compile(r"embed|patch|stem|cls|position|pre_?lay")
+"""What comes before the layers."""
+
 
 def world() -> tuple[int, int]:
     """(rank, processes), as torchrun sets them."""
@@ -31,9 +40,10 @@ def world() -> tuple[int, int]:
 
 
 def groups(vlm: Vlm, stage: StageParams) -> list[dict[str, Any]]:
-    """Optimiser groups, one per trained role and kind of decay; every other parameter is frozen, without optimiser
-    state. Weights of one dimension (norms, biases) do not decay. What the model itself holds fixed stays so: tables of
-    positions, and all but the adapters of a role with LoRA. Raises VistuneError for a role the model has not."""
+    """Optimiser groups, one per trained role, kind of decay and, in the vision encoder with `layer_decay`, layer; every
+    other parameter is frozen, without optimiser state. Weights of one dimension (norms, biases) do not decay. What the
+    model itself holds fixed stays so: tables of positions, and all but the adapters of a role with LoRA. Raises
+    VistuneError for a role the model has not."""
     roles = vlm.roles()
     for role in stage.learning_rates:
         if role not in roles:
@@ -45,11 +55,14 @@ def groups(vlm: Vlm, stage: StageParams) -> list[dict[str, Any]]:
         trained = [name for name in names if rate > 0 and parameters[name].requires_grad]
         for name in names:
             parameters[name].requires_grad_(False)
-        for decays in (True, False):
-            params = [parameters[name] for name in trained if (parameters[name].dim() > 1) == decays]
-            if params:
-                decay = stage.weight_decay if decays else 0.0
-                found.append({"role": role, "params": params, "lr": rate, "peak": rate, "weight_decay": decay})
+        below = heights(trained) if role == "vision" and stage.layer_decay != 1 else dict.fromkeys(trained, 0)
+        for height in sorted(set(below.values())):
+            peak = rate * stage.layer_decay**height
+            for decays in (True, False):
+                params = [parameters[n] for n in trained if below[n] == height and (parameters[n].dim() > 1) == decays]
+                if params:
+                    decay = stage.weight_decay if decays else 0.0
+                    found.append({"role": role, "params": params, "lr": peak, "peak": peak, "weight_decay": decay})
         for name in trained:
             parameters[name].requires_grad_(True)
     if not found:
@@ -57,7 +70,28 @@ def groups(vlm: Vlm, stage: StageParams) -> list[dict[str, Any]]:
     return found
 
 
+def heights(names: Sequence[str]) -> dict[str, int]:
+    """How many layers each parameter of a stack lies below its top: what comes after the layers 0, the last layer 1,
+    what comes before them one more than the first (as BEiT counts them, Bao et al. 2021, appendix). Every stack of
+    layers counts its own.
+
+    >>> heights(["t.embed.w", "t.layers.0.w", "t.layers.1.w", "t.post_norm.w"])
+    {'t.embed.w': 3, 't.layers.0.w': 2, 't.layers.1.w': 1, 't.post_norm.w': 0}
+    """
+    places = {name: LAYER.match(name) for name in names}
+    layers: dict[str, int] = {}  # of each stack
+    for place in filter(None, places.values()):
+        layers[place[1]] = max(layers.get(place[1], 0), int(place[2]) + 1)
+    most = max(layers.values(), default=0)
+    return {
+        name: layers[place[1]] - int(place[2]) if place else most + 1 if BEFORE.search(name) else 0
+        for name, place in places.items()
+    }
+
+
 def build(vlm: Vlm, stage: StageParams, params: Params, root: Path) -> Any:
+    if stage.gradient_checkpointing:
+        vlm.model.activation_checkpointing_enable({"use_reentrant": False})
     if params.zero == 0 and world()[1] == 1:
         return TorchEngine(vlm, stage)
     return DeepSpeedEngine(vlm, stage, params, root)
@@ -77,8 +111,10 @@ class TorchEngine:
             copies = [p.detach().float().clone() if p.dtype != torch.float32 else p for p in group["params"]]
             self.masters += copies
             masters.append({**group, "params": copies})
-        for master in self.masters:
+        for weight, master in zip(self.weights, self.masters, strict=True):
             master.requires_grad_(True)
+            if master is not weight:
+                weight.register_post_accumulate_grad_hook(partial(_gather, master))
         self.optimizer = torch.optim.AdamW(masters, betas=BETAS, weight_decay=stage.weight_decay, fused=True)
 
     def __call__(self, row: Row, blank: bool = False) -> Tensor:
@@ -87,10 +123,6 @@ class TorchEngine:
     def backward(self, loss: Tensor, last: bool) -> None:
         """Adds the gradients of one of the step's passes; they are summed in float32."""
         loss.backward()
-        for weight, master in zip(self.weights, self.masters, strict=True):
-            if master is not weight and weight.grad is not None:
-                master.grad = weight.grad.float() if master.grad is None else master.grad + weight.grad
-                weight.grad = None
 
     def step(self, factor: float) -> dict[str, float]:
         """Updates at `factor` times the peak rates. Returns gradient norms before clipping: of all, and by role."""
@@ -145,6 +177,13 @@ class TorchEngine:
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.module.model.state_dict()
+
+
+def _gather(master: Tensor, weight: Tensor) -> None:
+    """Moves a gradient to the float32 copy as soon as it is there: those of all weights are never in memory at once."""
+    if weight.grad is not None:
+        master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
+        weight.grad = None
 
 
 class DeepSpeedEngine:

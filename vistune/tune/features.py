@@ -69,7 +69,8 @@ class Features:
 
 def cacheable(vlm: Vlm) -> bool:
     """Whether the tower gives one tensor for a picture, whatever other pictures stand beside it."""
-    if not isinstance(vlm.family, Composed) or vlm.family.several is not None or vlm.family.evidence is not None:
+    family = vlm.family
+    if not isinstance(family, Composed) or any((family.several, family.evidence, family.overlay)):
         return False
     plan = vlm.reader.plan(32, 32)
     with torch.no_grad():

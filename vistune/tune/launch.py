@@ -6,19 +6,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vistune import jobs
 from vistune.errors import Interrupted, VistuneError
 from vistune.files import read_json, write_json
-from vistune.interrupt import Interruption
+from vistune.jobs.backend import Work
 from vistune.params import parse
 from vistune.tune import Params
 
@@ -41,7 +38,7 @@ def with_recipe(params: Params) -> Params:
 def launch(params: Params, release: Path, output: Path, context: Context) -> dict[str, Any]:
     params = with_recipe(params)
     started = int(os.environ.get("WORLD_SIZE", 1))
-    backend = jobs.backend(params.job, context.home)
+    backend = jobs.backend_for(params.job, context.home)
     nodes, each = (1, started) if started > 1 else (params.job.nodes, backend.processes(params.processes))
     processes = nodes * each
     for stage in params.stages:
@@ -53,17 +50,18 @@ def launch(params: Params, release: Path, output: Path, context: Context) -> dic
         from vistune.tune.work import work
 
         return work(params, release, output, context.seed, context.home, context.root, context.log)
-    paths = {"release": release if started > 1 else backend.place(release), "output": output, "home": context.home, "root": context.root}
+    if started == 1:
+        release = backend.place(release)
+    paths = {"release": release, "output": output, "home": context.home, "root": context.root}
     job = {"params": dataclasses.asdict(params), "seed": context.seed, **{k: str(v) for k, v in paths.items()}}
     if started > 1:
         _told(job)
         _work(job, context.log)
     else:
-        work = jobs.Work("vistune.tune.launch", output / "job.json", output / "summary.json", nodes, each)
-        work.result.unlink(missing_ok=True)
-        write_json(work.file, job)
-        backend.run(work)
-        work.file.unlink()
+        file = output / "job.json"
+        write_json(file, job)
+        backend.run(Work("vistune.tune.launch", file, output / "summary.json", nodes, each))
+        file.unlink()
         _log(output / "history.jsonl", context)
     summary = read_json(output / "summary.json")
     (output / "summary.json").unlink()

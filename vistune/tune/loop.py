@@ -40,10 +40,11 @@ def train(
     forget: Callable[[int], None],
     held_out: Plan | None = None,
     workers: int = 0,
+    answer: Callable[[str, int], Any] | None = None,
 ) -> dict[str, float]:
     """Runs the steps of `plan` that the newest checkpoint in `folder` has not. `record(metrics, step,
-    measured)` is called on the first process after every step; `forget(step)` once, when a resumed run must drop
-    later records."""
+    measured)` is called on the first process after every step, `answer(stage, steps done)` at checkpoints and the end;
+    `forget(step)` once, when a resumed run must drop later records."""
     rank, processes = world()
     start = 0
     found = checkpoint.newest(folder)
@@ -56,7 +57,7 @@ def train(
     forget(start)
     movement, checked = Movement(engine.module.model, builder.reader.family, stage), first_shown(plan, start)
     batches = Batches(builder, plan, rank, processes, start)
-    speed = Speed(str(next(engine.module.parameters()).device), processes)
+    speed = Speed(str(next(engine.module.parameters()).device), processes, plan.recomputed)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(f"tune {stage.name}", len(plan.steps), "steps")) if rank == 0 else None
         if progress:
@@ -92,6 +93,8 @@ def train(
             if held_out is not None and (save or end):
                 metrics["validation_loss"] = validate(engine.module, builder, held_out, stage)
             if rank == 0:
+                if answer is not None and (save or end):
+                    answer(stage.name, step + 1)
                 record(metrics, step, speed.measured())
             asked = 0 if end else interruption.asked(speed.device)
             if save or asked:

@@ -26,6 +26,7 @@ class Operations:
     def __init__(self, vlm: Vlm, stage: StageParams) -> None:
         trained = [role for role, rate in stage.learning_rates.items() if rate > 0]
         self.meter = Meter(vlm, trained)
+        self.recomputing = Meter(vlm, trained, recomputed=True) if stage.gradient_checkpointing else None
         head = vlm.model.get_output_embeddings().weight
         # Forward; backward to the states, where anything below learns; backward to the head's own weights.
         passes = 1 + any(role != "head" for role in trained) + ("head" in trained)
@@ -33,6 +34,15 @@ class Operations:
 
     def __call__(self, reading: Reading) -> float:
         return self.meter(reading) - self.logits * reading.length
+
+    def recomputed(self) -> float:
+        """What is computed over what the mathematics needs, with layers that run again in the backward pass: of a
+        sample without pictures, as long as makes the rest small."""
+        if self.recomputing is None:
+            return 1.0
+        long = Reading((0,) * 1024, (0,) * 1024)
+        kept = self.meter(long) - self.logits * long.length
+        return (self.recomputing(long) - self.logits * long.length) / kept
 
 
 def peak(device: str) -> float:

@@ -22,6 +22,7 @@ from vistune.models.reader import Reader, Reading
 from vistune.progress import Progress
 from vistune.records import ImageRef, Sample
 from vistune.tune import StageParams
+from vistune.tune.mixture import draw
 from vistune.tune.pack import Balance, balance, length_groups, pack, schedule
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Plan:
     steps: list[list[Pack]]
     left_out: dict[str, str]  # sample id -> why it is not trained on
     balance: Balance
+    recomputed: float = 1.0  # operations that run over those that are counted: more with gradient checkpointing
 
     def cost(self, step: int) -> float:
         """Of all processes together."""
@@ -131,6 +133,14 @@ def about(sample: Sample) -> tuple[str, ...]:
     return tuple(image.sha256 for image in sample.images) or (sample.id,)
 
 
+def _marks(reader: Reader, sample: Sample) -> Any:
+    """What is drawn over its pictures. A sample whose marks fail is left out when its length is asked for."""
+    try:
+        return reader.marked(sample.messages, sample.regions, len(sample.images), sample.id)[1]
+    except VistuneError:
+        return ()
+
+
 class Lengths:
     """Lengths of samples, measured when they are asked for, and why those are left out that the stage cannot train
     on, by id."""
@@ -149,9 +159,8 @@ class Lengths:
         """Whether the stage can train on sample n, whose length is then known."""
         sample = self.samples[n]
         if n not in self.known and sample.id not in self.left_out:
-            sizes = [(image.width, image.height) for image in sample.images]
             try:
-                reading = self.reader.read(sample.messages, sizes, sample=sample.id)
+                reading = self.reader.read_sample(sample)
                 length = _length(reading, self.operations(reading) if self.operations else reading.length)
             except VistuneError as refused:
                 self.left_out[sample.id] = str(refused)
@@ -210,17 +219,21 @@ def make(
     lengths = Lengths(samples, reader, stage, operations)
     logits = operations.logits if operations else 0.0
     shares = reader.family.packs
-    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    groups: dict[Any, list[int]] = defaultdict(list)  # by pictures, and what is drawn over them
     for n, sample in enumerate(samples):
-        groups[about(sample)].append(n)
+        groups[about(sample), _marks(reader, sample)].append(n)
+
+    parts: dict[str, list[Any]] = defaultdict(list)
+    for key, members in groups.items():
+        parts[samples[members[0]].dataset].append(key)
 
     def visits(epoch: int) -> Iterator[Visit]:
-        order = shuffled(list(groups), seed, stage.name, "order", epoch)
+        order = draw(parts, stage.alpha, stage.caps, seed, stage.name, epoch)
         with Progress(f"tune {stage.name}, lengths", len(order), "pictures") as progress:
-            for key in order:
+            for key, again in order:
                 fitting = [n for n in groups[key] if lengths.fits(n)]
                 if fitting:
-                    chosen = choose(fitting, samples, stage, seed, epoch)
+                    chosen = choose(fitting, samples, stage, seed, epoch, again)
                     yield from _split(chosen, lengths, stage.max_tokens, shares, logits)
                 progress.step()
 
@@ -251,22 +264,26 @@ def make(
         epoch += 1
     if not stage.steps:
         steps = steps[: round(len(steps) * stage.epochs / epoch)]
-    return Plan(
-        tuple(samples), lengths.known, steps, lengths.left_out, balance([[*map(_cost, step)] for step in steps])
-    )
+    even = balance([[*map(_cost, step)] for step in steps])
+    recomputed = operations.recomputed() if operations else 1.0
+    return Plan(tuple(samples), lengths.known, steps, lengths.left_out, even, recomputed)
 
 
 def _cost(one: Sequence[Visit]) -> float:
     return sum(visit.cost for visit in one)
 
 
-def choose(group: Sequence[int], samples: Sequence[Sample], stage: StageParams, seed: int, epoch: int) -> list[int]:
-    """The samples of one visit: per task as many as the mixture says, by keyed order."""
+def choose(
+    group: Sequence[int], samples: Sequence[Sample], stage: StageParams, seed: int, epoch: int, again: int = 0
+) -> list[int]:
+    """The samples of one visit: per task as many as the mixture says, by keyed order. again: of the visits to these
+    pictures in this epoch."""
     by_task: dict[str, list[int]] = defaultdict(list)
-    for n in sorted(group, key=lambda n: keyed(seed, stage.name, epoch, samples[n].id)):
+    which = (epoch, again) if again else (epoch,)
+    for n in sorted(group, key=lambda n: keyed(seed, stage.name, *which, samples[n].id)):
         by_task[samples[n].task].append(n)
     chosen = [n for task, some in sorted(by_task.items()) for n in some[: stage.mixture.get(task, 1)]]
-    return shuffled(chosen, seed, stage.name, "visit", epoch, samples[group[0]].id)
+    return shuffled(chosen, seed, stage.name, "visit", *which, samples[group[0]].id)
 
 
 def _split(chosen: Sequence[int], lengths: Lengths, most: int, shares: bool, logits: float) -> list[Visit]:
@@ -306,15 +323,3 @@ def _packed(visits: Sequence[Visit], stage: StageParams, shares: bool) -> list[l
     else:
         groups = length_groups(tokens, stage.max_tokens)
     return [[visits[n] for n in group] for group in groups]
-
-
-def mixture(sizes: Mapping[str, int], alpha: float, caps: Mapping[str, int]) -> dict[str, float]:
-    """Share of each data set when it is drawn in proportion to n**alpha of its (capped) size: 1 as they are, 0 all
-    alike.
-
-    >>> mixture({"a": 900, "b": 100}, 0.5, {})
-    {'a': 0.75, 'b': 0.25}
-    """
-    weights = {name: min(size, caps.get(name, size)) ** alpha for name, size in sizes.items()}
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}

@@ -74,9 +74,7 @@ class Builder:
         return Batch(row, weights(row.owners, self.stage.weighting), [tasks[n] for n in owners], blank)
 
     def _read(self, plan: Plan, n: int) -> Reading:
-        sample = plan.samples[n]
-        sizes = [(image.width, image.height) for image in sample.images]
-        return self.reader.read(sample.messages, sizes, sample=sample.id)
+        return self.reader.read_sample(plan.samples[n])
 
     def _look(self, plan: Plan, visit: Visit, reading: Reading) -> list[Picture]:
         images = plan.samples[visit.samples[0]].images

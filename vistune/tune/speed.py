@@ -10,10 +10,11 @@ from vistune.tune.operations import memory_peak, peak
 
 
 class Speed:
-    """Of one process since it began: real tokens (without padding), operations of all processes, waiting for data."""
+    """Of one process since it began: real tokens (without padding), operations of all processes, waiting for data.
+    recomputed: operations that run over those that are counted."""
 
-    def __init__(self, device: str, processes: int) -> None:
-        self.device, self.peak = device, peak(device) * processes
+    def __init__(self, device: str, processes: int, recomputed: float = 1.0) -> None:
+        self.device, self.peak, self.recomputed = device, peak(device) * processes, recomputed
         self.began = time.monotonic()
         self.waited = self.operations = 0.0
         self.tokens = self.places = 0
@@ -36,7 +37,8 @@ class Speed:
         self.operations += operations
 
     def measured(self) -> dict[str, float]:
-        """What depends on the machine and its load. MFU (model operations over the devices' peak) where it is known."""
+        """What depends on the machine and its load. MFU and HFU (model operations, and all that run, over the devices'
+        peak) where that is known."""
         spent = max(time.monotonic() - self.began, 1e-9)
         found = {
             "tokens_per_second": self.tokens / spent,
@@ -45,7 +47,10 @@ class Speed:
             "data_wait_seconds": self.waited,
             "peak_memory_gib": memory_peak(self.device) / 2**30,
         }
-        return found | ({"mfu": self.operations / spent / self.peak} if self.peak else {})
+        if not self.peak:
+            return found
+        mfu = self.operations / spent / self.peak
+        return {**found, "mfu": mfu, "hfu": mfu * self.recomputed}
 
     @property
     def padding(self) -> float:

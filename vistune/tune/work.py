@@ -22,6 +22,7 @@ from vistune.records import Sample
 from vistune.store import read_samples
 from vistune.tune import Params, StageParams
 from vistune.tune import engine as engines
+from vistune.tune.answers import Answers
 from vistune.tune.embedding import align
 from vistune.tune.features import Features, cacheable
 from vistune.tune.history import History
@@ -164,8 +165,13 @@ def _run(
         evidence = read_evidence(params.evidence) if params.evidence else None
         builder = Builder(staged.reader, release, stage, features, processes > 1, evidence)
         folder = output / "checkpoints" / stage.name
+        answer = None
+        if stage.answers and held_out is not None and params.zero < 3:  # ZeRO-3 keeps no process's weights whole
+            answer = Answers(staged, held_out.samples, stage.answers, release, output / "answers", seed, evidence)
         with explained(staged, stage, params, planned):
-            measured = train(engine, builder, planned, stage, seed, folder, record, forget, held_out, params.workers)
+            measured = train(
+                engine, builder, planned, stage, seed, folder, record, forget, held_out, params.workers, answer
+            )
         if stage.lora:
             lora.merge(vlm)
         state = vlm.model.state_dict() if stage.lora else engine.state_dict()

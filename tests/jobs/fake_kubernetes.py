@@ -1,0 +1,410 @@
+"""A Kubernetes API over real HTTP, in memory: objects with versions, list, watch, logs, and everything that goes wrong.
+
+Paths, words and answers are those of a real API server as far as vistune reads them. What an operator does is played by
+`operator`, a function that is called in a thread of its own for every job that is created.
+"""
+
+import contextlib
+import copy
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, urlsplit
+
+NAMESPACE = "team-a"
+SORTS = {"trainjobs": "trainer.kubeflow.org/v1alpha1", "pytorchjobs": "kubeflow.org/v1", "pods": "v1"}
+
+
+class Problem(Exception):
+    def __init__(self, status: int, reason: str, message: str = "") -> None:
+        super().__init__(message or reason)
+        self.status, self.reason = status, reason
+
+
+@dataclass
+class Fault:
+    """Something that happens to the next `times` requests whose "METHOD path?query" holds `part`."""
+
+    part: str
+    times: int
+    do: Callable[["Handler"], bool]  # true: the request is not handled any more
+    after: bool = False  # after it was handled, instead of the answer
+
+
+@dataclass
+class FakeKubernetes:
+    operator: Callable[["FakeKubernetes", dict], None] = lambda kubernetes, job: None
+    served: tuple[str, ...] = ("trainjobs", "pytorchjobs", "pods")
+    problems: Callable[[str, dict], list[str]] = lambda plural, body: []  # of an object, as its schema sees it
+    tokens: set[str] = field(default_factory=set)  # empty: anyone
+    objects: dict[tuple[str, str], dict] = field(default_factory=dict)  # (plural, name)
+    requests: list[str] = field(default_factory=list)
+    logs: dict[str, list[tuple[float, str]]] = field(default_factory=dict)  # pod -> lines
+    lingers: float = 0.0  # seconds that a deleted job takes to go away
+
+    def __post_init__(self) -> None:
+        self.lock = threading.Condition(threading.RLock())
+        self.version, self.oldest = 100, 0
+        self.history: list[tuple[int, str, str, dict]] = []
+        self.faults: list[Fault] = []
+        self.streams: set[Handler] = set()
+        self.uids = (f"uid-{n}" for n in itertools.count(1))
+        self.errors: list[BaseException] = []
+        handler = type("Bound", (Handler,), {"kubernetes": self})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self.cut()
+        self.server.shutdown()
+        self.server.server_close()
+
+    # What goes wrong
+
+    def fail(self, part: str, status: int = 503, times: int = 1, reason: str = "ServiceUnavailable") -> None:
+        def answer(handler: "Handler") -> bool:
+            handler.answer(status, {"kind": "Status", "code": status, "reason": reason, "message": f"{reason} (test)"})
+            return True
+
+        self.faults.append(Fault(part, times, answer))
+
+    def drop(self, part: str, times: int = 1, after: bool = False) -> None:
+        """The connection closes before, or after, the request has been carried out; there is no answer."""
+
+        def close(handler: "Handler") -> bool:
+            handler.hang_up()
+            return True
+
+        self.faults.append(Fault(part, times, close, after))
+
+    def delay(self, part: str, seconds: float, times: int = 1) -> None:
+        self.faults.append(Fault(part, times, lambda handler: time.sleep(seconds) or False))
+
+    def expire(self) -> None:
+        """All versions so far are forgotten: open watches end with 410, and so do those that ask for one of them."""
+        with self.lock:
+            self.version += 1
+            self.oldest = self.version
+            self.history.clear()
+            self.lock.notify_all()
+
+    def cut(self) -> None:
+        """Every open watch and log ends in the middle of a line."""
+        with self.lock:
+            for stream in list(self.streams):
+                stream.hang_up()
+            self.lock.notify_all()
+
+    # Objects
+
+    def put(self, plural: str, body: dict, kind: str = "") -> dict:
+        with self.lock:
+            name = body["metadata"]["name"]
+            known = (plural, name) in self.objects
+            self.version += 1
+            body = copy.deepcopy(body)
+            body["metadata"] |= {"namespace": NAMESPACE, "resourceVersion": str(self.version)}
+            if not known:
+                body["metadata"] |= {"uid": next(self.uids), "creationTimestamp": stamp(time.time())[:19] + "Z"}
+            self.objects[plural, name] = body
+            self.history.append((self.version, plural, kind or ("MODIFIED" if known else "ADDED"), copy.deepcopy(body)))
+            self.lock.notify_all()
+            return copy.deepcopy(body)
+
+    def remove(self, plural: str, name: str) -> None:
+        with self.lock:
+            if (gone := self.objects.pop((plural, name), None)) is not None:
+                self.version += 1
+                gone["metadata"]["resourceVersion"] = str(self.version)
+                self.history.append((self.version, plural, "DELETED", gone))
+                self.lock.notify_all()
+
+    def get(self, plural: str, name: str) -> dict | None:
+        with self.lock:
+            return copy.deepcopy(self.objects.get((plural, name)))
+
+    def all(self, plural: str) -> list[dict]:
+        with self.lock:
+            return [copy.deepcopy(body) for (kind, _), body in self.objects.items() if kind == plural]
+
+    def delete(self, plural: str, name: str) -> None:
+        """As a foreground deletion: the pods first, then the job."""
+        body = self.get(plural, name)
+        if body is None:
+            raise Problem(404, "NotFound", f"{plural} {name!r} not found")
+        if plural != "pods":
+            body["metadata"]["deletionTimestamp"] = stamp(time.time())
+            self.put(plural, body)
+            threading.Thread(target=self._collect, args=(plural, name), daemon=True).start()
+        else:
+            self.remove(plural, name)
+
+    def _collect(self, plural: str, name: str) -> None:
+        time.sleep(self.lingers)
+        for pod in self.pods(name):
+            self.remove("pods", pod["metadata"]["name"])
+        self.remove(plural, name)
+
+    # What an operator does
+
+    def pods(self, job: str) -> list[dict]:
+        return [p for p in self.all("pods") if job in (p["metadata"].get("labels") or {}).values()]
+
+    def pod(self, job: dict, index: int, phase: str = "Running", **status: object) -> dict:
+        """Makes or changes the pod of one node. status: more of its status; `ended` is a container's exit code, or
+        (code, reason)."""
+        name, container = job["metadata"]["name"], "node" if job["kind"] == "TrainJob" else "pytorch"
+        if job["kind"] == "TrainJob":
+            pod, labels = (
+                f"{name}-node-0-{index}",
+                {
+                    "jobset.sigs.k8s.io/jobset-name": name,
+                    "jobset.sigs.k8s.io/replicatedjob-name": "node",
+                    "batch.kubernetes.io/job-completion-index": str(index),
+                },
+            )
+        else:
+            kind, at = ("master", 0) if index == 0 else ("worker", index - 1)
+            pod, labels = (
+                f"{name}-{kind}-{at}",
+                {
+                    "training.kubeflow.org/job-name": name,
+                    "training.kubeflow.org/replica-type": kind,
+                    "training.kubeflow.org/replica-index": str(at),
+                },
+            )
+        state: dict = {"running": {}} if phase == "Running" else {"waiting": {"reason": "ContainerCreating"}}
+        if (ended := status.pop("ended", None)) is not None:
+            code, reason = ended if isinstance(ended, tuple) else (ended, "Error" if ended else "Completed")
+            state = {"terminated": {"exitCode": code, "reason": reason, "finishedAt": stamp(time.time())}}
+        if (waiting := status.pop("waiting", None)) is not None:
+            state = {"waiting": {"reason": waiting[0], "message": waiting[1]}}
+        body = {
+            "metadata": {**((self.get("pods", pod) or {}).get("metadata") or {}), "name": pod, "labels": labels},
+            "status": {"phase": phase, "containerStatuses": [{"name": container, "state": state}], **status},
+        }
+        return self.put("pods", body)
+
+    def condition(self, job: dict, kind: str, reason: str = "", message: str = "", status: str = "True") -> None:
+        with self.lock:
+            plural = "trainjobs" if job["kind"] == "TrainJob" else "pytorchjobs"
+            body = self.get(plural, job["metadata"]["name"])
+            if body and body["metadata"]["uid"] == job["metadata"]["uid"]:
+                others = [c for c in body.setdefault("status", {}).get("conditions", []) if c["type"] != kind]
+                new = {"type": kind, "status": status, "reason": reason or kind, "message": message}
+                body["status"]["conditions"] = [*others, new]
+                self.put(plural, body)
+
+    def say(self, pod: dict, *lines: str) -> None:
+        with self.lock:
+            for line in lines:
+                said = self.logs.setdefault(pod["metadata"]["name"], [])
+                said.append((max(time.time(), said[-1][0] + 1e-5 if said else 0.0), line))
+            self.lock.notify_all()
+
+    def asked(self, part: str) -> int:
+        with self.lock:
+            return sum(part in request for request in self.requests)
+
+
+def stamp(seconds: float) -> str:
+    whole, fraction = int(seconds), f"{seconds % 1:.9f}"[2:].rstrip("0")
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + (f".{fraction}" if fraction else "") + "Z"
+
+
+def merged(base: dict, change: dict) -> dict:
+    for key, value in change.items():
+        if value is None:
+            base.pop(key, None)
+        else:
+            base[key] = merged(base.get(key) or {}, value) if isinstance(value, dict) else value
+    return base
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    kubernetes: FakeKubernetes
+    rbufsize = 0
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def hang_up(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(2)
+
+    def do_GET(self) -> None:
+        fake, asked = self.kubernetes, f"{self.command} {self.path}"
+        split = urlsplit(self.path)
+        query = dict(parse_qsl(split.query))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        with fake.lock:
+            fake.requests.append(asked)
+            due = [fault for fault in fake.faults if fault.part in asked and fault.times > 0]
+            for fault in due:
+                fault.times -= 1
+        if any(fault.do(self) for fault in due if not fault.after):
+            return
+        try:
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ").removeprefix("bearer ").strip()
+            if fake.tokens and token not in fake.tokens:
+                raise Problem(401, "Unauthorized")
+            answer = self.handled(split.path.strip("/").split("/"), query, body)
+        except Problem as problem:
+            said = {"kind": "Status", "code": problem.status, "reason": problem.reason, "message": str(problem)}
+            self.answer(problem.status, said)
+            return
+        except OSError:
+            return
+        if any(fault.do(self) for fault in due if fault.after):
+            return
+        if answer is not None:
+            self.answer(201 if self.command == "POST" else 200, answer)
+
+    do_POST = do_PATCH = do_DELETE = do_GET
+
+    def handled(self, parts: list[str], query: dict, body: dict | None) -> dict | None:
+        fake = self.kubernetes
+        at = parts.index("namespaces")
+        group, (namespace, plural, *rest) = "/".join(parts[1:at]), parts[at + 1 :]
+        if plural not in fake.served or SORTS[plural] != group:
+            raise Problem(404, "NotFound", "the server could not find the requested resource")
+        if namespace != NAMESPACE:
+            raise Problem(403, "Forbidden", f"{plural} is forbidden in namespace {namespace}")
+        name = rest[0] if rest else ""
+        if rest[1:] == ["log"]:
+            return self.log(name, query)
+        if self.command == "POST":
+            return self.create(plural, body or {}, query)
+        if not name:
+            return self.watch(plural, query) if query.get("watch") else self.listed(plural, query)
+        with fake.lock:
+            found = fake.get(plural, name)
+            if found is None:
+                raise Problem(404, "NotFound", f'{plural} "{name}" not found')
+            if self.command == "PATCH":
+                assert self.headers["Content-Type"] == "application/merge-patch+json"
+                return fake.put(plural, merged(found, body or {}))
+        if self.command == "DELETE":
+            fake.delete(plural, name)
+            return {"kind": "Status", "status": "Success"}
+        return found
+
+    def create(self, plural: str, body: dict, query: dict) -> dict:
+        fake = self.kubernetes
+        if found := fake.problems(plural, body):
+            raise Problem(400, "BadRequest", "; ".join(found))
+        with fake.lock:
+            if fake.get(plural, body["metadata"]["name"]) is not None:
+                raise Problem(409, "AlreadyExists", f'{plural} "{body["metadata"]["name"]}" already exists')
+            made = fake.put(plural, body)
+        threading.Thread(target=self.operate, args=(made,), daemon=True).start()
+        return made
+
+    def operate(self, job: dict) -> None:
+        try:
+            self.kubernetes.operator(self.kubernetes, job)
+        except BaseException as error:
+            self.kubernetes.errors.append(error)
+
+    def listed(self, plural: str, query: dict) -> dict:
+        fake = self.kubernetes
+        with fake.lock:
+            items = [body for body in fake.all(plural) if selected(body, query)]
+            return {"kind": "List", "metadata": {"resourceVersion": str(fake.version)}, "items": items}
+
+    def watch(self, plural: str, query: dict) -> None:
+        fake, after = self.kubernetes, int(query["resourceVersion"])
+        until = time.monotonic() + float(query.get("timeoutSeconds", 60))
+        with self.stream() as send:
+            while time.monotonic() < until:
+                with fake.lock:
+                    if after < fake.oldest:
+                        status = {"kind": "Status", "code": 410, "reason": "Expired"}
+                        send(json.dumps({"type": "ERROR", "object": status}))
+                        return
+                    new = [(v, kind, body) for v, p, kind, body in fake.history if v > after and p == plural]
+                    if not new:
+                        fake.lock.wait(0.2)
+                for version, kind, body in new:
+                    after = version
+                    if selected(body, query):
+                        send(json.dumps({"type": kind, "object": body}))
+
+    def log(self, pod: str, query: dict) -> None:
+        fake = self.kubernetes
+        found = fake.get("pods", pod)
+        if found is None:
+            raise Problem(404, "NotFound", f'pods "{pod}" not found')
+        status = found["status"]["containerStatuses"][0]
+        if query["container"] != status["name"]:
+            raise Problem(400, "BadRequest", f"container {query['container']} is not valid for pod {pod}")
+        if "waiting" in status["state"]:
+            raise Problem(400, "BadRequest", f'container in pod "{pod}" is waiting to start')
+        shown = 0
+        with self.stream() as send:
+            while True:
+                with fake.lock:
+                    lines = [
+                        one for one in fake.logs.get(pod, []) if stamp(one[0])[:19] >= query.get("sinceTime", "")[:19]
+                    ]
+                    if "tailLines" in query:
+                        lines = lines[-int(query["tailLines"]) :]
+                    state = (
+                        (fake.get("pods", pod) or {})
+                        .get("status", {})
+                        .get("containerStatuses", [{}])[0]
+                        .get("state", {})
+                    )
+                    open_ended = query.get("follow") == "true" and "running" in state
+                    if shown == len(lines) and open_ended:
+                        fake.lock.wait(0.2)
+                for at, text in lines[shown:]:
+                    send(f"{stamp(at)} {text}" if query.get("timestamps") == "true" else text)
+                shown = len(lines)
+                if not open_ended:
+                    return
+
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[Callable[[str], None]]:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.kubernetes.streams.add(self)
+
+        def send(line: str) -> None:
+            data = line.encode() + b"\n"
+            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+        try:
+            yield send
+            self.wfile.write(b"0\r\n\r\n")
+        finally:
+            self.kubernetes.streams.discard(self)
+
+    def answer(self, status: int, body: dict) -> None:
+        data = json.dumps(body).encode()
+        with contextlib.suppress(OSError):
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+
+def selected(body: dict, query: dict) -> bool:
+    labels = body["metadata"].get("labels") or {}
+    if (wanted := query.get("labelSelector")) and not all(
+        labels.get(one.partition("=")[0]) == one.partition("=")[2] for one in wanted.split(",")
+    ):
+        return False
+    field = query.get("fieldSelector", "").partition("metadata.name=")[2]
+    return not field or field == body["metadata"]["name"]
