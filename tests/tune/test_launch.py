@@ -1,12 +1,12 @@
 """The stage end to end on a tiny model: it learns, it resumes, it repeats."""
 
 import json
-from dataclasses import replace
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
