@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vistune.models.chat import IGNORE, Chat
-from vistune.models.families.small import byte_tokenizer
+from vistune.models.families.small import FAMILY, byte_tokenizer
+from vistune.models.reader import Reader
 from vistune.records import Message
 
 TOKENIZER = byte_tokenizer()
@@ -52,3 +53,15 @@ def test_text_survives_encoding(text):
 def test_bad_turns_are_refused(roles, message):
     with pytest.raises(ValueError, match=message):
         CHAT.turns([Message(r, "x") for r in roles])
+
+
+@given(*[st.text(min_size=1, max_size=40).filter(str.strip)] * 2)
+def test_a_reader_reads_the_same(question, answer):
+    reader = Reader(FAMILY, FAMILY.preset("tiny"), TOKENIZER)
+    asked, sizes = [Message("user", question, (0,))], [(80, 60)]
+    prompt = reader.read(asked, sizes, prompt=True)
+    assert list(prompt.ids) == CHAT.prefix(1) + CHAT.question(question)
+    whole = reader.read([*asked, Message("assistant", answer)], sizes)
+    assert whole.ids == (*prompt.ids, *CHAT.answer(answer))
+    assert [label for label in whole.labels if label != IGNORE] == CHAT.answer(answer)
+    assert reader.text(reader.stop) == [CHAT.end_id]
