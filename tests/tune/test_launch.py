@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -154,10 +154,9 @@ run(parse(Params, json.loads(params), "tune"), {"validate": Path(release)}, fold
 
 @pytest.mark.slow
 def test_kill_and_rerun_equals_an_uninterrupted_run(release, tmp_path):
-    import dataclasses
 
     params = Params(preset="tiny", dtype="bfloat16", threads=1, stages=stages(30))
-    text = json.dumps(dataclasses.asdict(params))
+    text = json.dumps(asdict(params))
     script = KILLED % str(Path(__file__).parents[2])
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(release), str(tmp_path / "killed"), text],
@@ -187,8 +186,6 @@ def test_no_stages_and_uneven_batches_are_refused(release, tmp_path):
 @pytest.mark.parametrize("zero", [2, 3])
 def test_two_ranks_match_one(release, tmp_path, zero):
     """The same plan on two gloo processes under ZeRO gives the losses of one process without it."""
-    import dataclasses
-
     losses = {}
     for name, over in (("one", {"processes": 1}), ("two", {"processes": 2, "zero": zero})):
         rates = {"language": 5e-3, "head": 2e-2}  # the connector drops out at random, by each process's own rows
@@ -196,10 +193,42 @@ def test_two_ranks_match_one(release, tmp_path, zero):
         script = KILLED % str(Path(__file__).parents[2])
         began = time.monotonic()
         subprocess.run(
-            [sys.executable, "-c", script, str(release), str(tmp_path / name), json.dumps(dataclasses.asdict(params))],
+            [sys.executable, "-c", script, str(release), str(tmp_path / name), json.dumps(asdict(params))],
             check=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         assert time.monotonic() - began < 300
         losses[name] = [e["loss"] for e in history(tmp_path / name / "out") if e["stage"] == "instruct"]
     assert losses["two"] == pytest.approx(losses["one"], abs=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("zero", "first", "then"), [(2, 2, 1), (3, 1, 2)])
+def test_goes_on_with_another_number_of_processes(release, tmp_path, zero, first, then):
+    """Stopped after some steps on so many processes, the rest on others: the losses of a run on those alone."""
+    rates = {"language": 5e-3, "head": 2e-2}
+    stage = replace(stages(12)[-1], learning_rates=rates, checkpoint_every=4, weight_decay=0.1)
+
+    def started(name, processes):
+        params = Params(preset="tiny", dtype="float32", threads=1, stages=(stage,), processes=processes, zero=zero)
+        given = [str(release), str(tmp_path / name), json.dumps(asdict(params))]
+        command = [sys.executable, "-c", KILLED % str(Path(__file__).parents[2]), *given]
+        return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
+
+    def losses(name):
+        return [entry["loss"] for entry in history(tmp_path / name / "out")]
+
+    stopped = started("changed", first)
+    recorded = tmp_path / "changed/out/history.jsonl"
+    while stopped.poll() is None and not (recorded.exists() and recorded.read_text().count("\n") >= 5):
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGTERM)
+    stopped.communicate()
+    assert stopped.returncode != 0
+    assert 5 <= len(losses("changed")) < 12
+    for name in ("changed", "alone"):
+        process = started(name, then)
+        said, _ = process.communicate()
+        assert process.returncode == 0
+        assert ("another number of processes" in said) == (name == "changed")
+    assert losses("changed") == pytest.approx(losses("alone"), abs=1e-5)

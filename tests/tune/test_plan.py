@@ -133,7 +133,7 @@ def test_what_the_template_refuses_is_left_out_with_the_reason():
 def test_text_and_several_pictures_are_read_too():
     text = sample(1, 0, images=(), messages=(Message("user", "hi"), Message("assistant", "ho")))
     two = sample(2, 0, images=(sample(2, 0).images[0], sample(3, 0).images[0]))
-    two = Sample(**{**two.__dict__, "messages": (Message("user", "same?", (0, 1)), Message("assistant", "no"))})
+    two = replace(two, messages=(Message("user", "same?", (0, 1)), Message("assistant", "no")))
     lengths = Lengths([text, two], READER, stage())
     assert lengths.fits(0) and lengths.fits(1) and not lengths.left_out
     assert lengths[0].visual == 0 and lengths[1].visual == 8

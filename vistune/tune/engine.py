@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from vistune.errors import VistuneError
+from vistune.files import read_json, write_json
 from vistune.tune.objective import Objective
 
 if TYPE_CHECKING:
@@ -166,6 +170,11 @@ class TorchEngine:
     def load(self, folder: Path) -> None:
         from safetensors.torch import load_file
 
+        if not (folder / "optimizer.safetensors").is_file():
+            raise VistuneError(
+                f"{folder} was written with DeepSpeed. Go on with the tune.zero or the processes that it was written "
+                "with, or remove the folder to begin this training stage anew."
+            )
         tensors = load_file(folder / "optimizer.safetensors")
         with torch.no_grad():
             for n, (weight, master) in enumerate(zip(self.weights, self.masters, strict=True)):
@@ -184,6 +193,21 @@ def _gather(master: Tensor, weight: Tensor) -> None:
     if weight.grad is not None:
         master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
         weight.grad = None
+
+
+def _convert(state: Path, universal: Path) -> None:
+    """DeepSpeed's checkpoint of some processes -> one for any number, by DeepSpeed's own converter."""
+    shutil.rmtree(universal.parent, ignore_errors=True)
+    universal.parent.mkdir()
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+    command += ["--input_folder", str(state), "--output_folder", str(universal)]
+    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+    print("tune: converting the checkpoint for another number of processes", flush=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise VistuneError(
+            f"the checkpoint {state.parent} of another number of processes cannot be converted:\n{done.stderr[-2000:]}"
+        )
 
 
 class DeepSpeedEngine:
@@ -214,9 +238,10 @@ class DeepSpeedEngine:
                 os.environ.setdefault(name, str(value))
             os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
             deepspeed.init_distributed(dist_backend=backend, verbose=False)
-        self.stage3 = params.zero == 3
-        self.groups = groups(vlm, stage)
-        optimizer = torch.optim.AdamW(self.groups, betas=BETAS, weight_decay=stage.weight_decay)
+        self.zero, self.stage3 = params.zero, params.zero == 3
+        trained = groups(vlm, stage)
+        self.groups = [{k: v for k, v in group.items() if k != "params"} for group in trained]
+        optimizer = torch.optim.AdamW(trained, betas=BETAS, weight_decay=stage.weight_decay)
         for tensor in model.parameters():  # DeepSpeed sends parameters as bytes: row-major, in sizes of 1 as well
             tensor.data = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor.data)
         self.engine, self.optimizer, *_ = deepspeed.initialize(
@@ -250,9 +275,36 @@ class DeepSpeedEngine:
 
     def save(self, folder: Path) -> None:
         self.engine.save_checkpoint(str(folder), tag="state")
+        if world()[0] == 0:
+            write_json(folder / "world.json", {"processes": world()[1]})
 
     def load(self, folder: Path) -> None:
-        self.engine.load_checkpoint(str(folder), tag="state")
+        """Raises VistuneError for a checkpoint of one process without DeepSpeed."""
+        if not (folder / "world.json").is_file():
+            raise VistuneError(
+                f"{folder} was written without DeepSpeed, by one process with tune.zero 0. Go on with one process and "
+                "tune.zero 0, or remove the folder to begin this training stage anew."
+            )
+        if self.zero == 0 or read_json(folder / "world.json")["processes"] == world()[1]:
+            self.engine.load_checkpoint(str(folder), tag="state")
+            return
+        universal = folder.with_name(f"{folder.name}.universal")
+        if world()[0] == 0:
+            _convert(folder / "state", universal / "state")
+        if world()[1] > 1:
+            torch.distributed.barrier()
+        self.engine._config.load_universal_checkpoint = True
+        self.engine.load_checkpoint(str(universal), tag="state")
+        self.engine._config.load_universal_checkpoint = False
+        if self.stage3:  # DeepSpeed 0.19 gives all groups one counter of steps, and the first one's rate and decay
+            for state in self.optimizer.optimizer.state.values():
+                state["step"] = state["step"].clone()
+            for group, ours in zip(self.optimizer.param_groups, self.groups, strict=True):
+                group.update(ours)
+        if world()[1] > 1:
+            torch.distributed.barrier()
+        if world()[0] == 0:
+            shutil.rmtree(universal)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Whole tensors on every process; under ZeRO-3 gathered one parameter at a time."""
