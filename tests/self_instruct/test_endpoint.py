@@ -7,13 +7,13 @@ from collections import Counter
 
 import pytest
 
+from vistune.endpoint import api_key, retry_after
 from vistune.errors import VistuneError
+from vistune.ledger import Ledger, ledger_path
 from vistune.self_instruct import Params
 from vistune.self_instruct.asking import Asker
-from vistune.self_instruct.endpoint import api_key, retry_after
 from vistune.self_instruct.facts import Facts
 from vistune.self_instruct.generate import generate
-from vistune.self_instruct.ledger import Ledger, ledger_path
 from vistune.self_instruct.teachers import build_teacher
 from vistune.store import read_rejects, read_samples
 
@@ -345,7 +345,7 @@ def test_a_missing_key_or_model_is_an_error_before_any_work(context, tmp_path, m
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists() and not context.home.exists()
     monkeypatch.setenv("MY_KEY", "x")
     with pytest.raises(VistuneError, match=r"self_instruct\.model"):
-        api_key(Params(teacher="openai", api_key_env="MY_KEY"))
+        api_key(Params(teacher="openai", api_key_env="MY_KEY"), "self_instruct")
 
 
 def test_an_asker_notices_a_lost_reply(few, context):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ def test_counts_leave_out_what_is_not_plain(make):
     assert Facts(image).tally == {"cat": 1, "black cat": 1, "dog": 1}
     crowd = Annotation("x", Category("ant", "animal-bug"), (100.0, 100.0, 200.0, 200.0), crowd=True)
     crowded = make(2, [("ant", (0, 0, 9, 9)), ("dog", (40, 0, 49, 9))])
-    crowded = Facts(crowded.__class__(**{**crowded.__dict__, "objects": (*crowded.objects, crowd)}))
+    crowded = Facts(replace(crowded, objects=(*crowded.objects, crowd)))
     assert crowded.tally == crowded.counts == {"dog": 1}
     assert crowded.number("ant") is None
 

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -357,7 +358,7 @@ def test_no_choice_between_two_things_is_ever_offered(dialogues):
 
 def test_deterministic_and_independent_of_order(images):
     for image in images[:40]:
-        turned = image.__class__(**{**image.__dict__, "objects": image.objects[::-1], "captions": image.captions[::-1]})
+        turned = replace(image, objects=image.objects[::-1], captions=image.captions[::-1])
         for kind in KINDS:
             assert compose(kind, Facts(image), 3) == compose(kind, Facts(turned), 3)
     assert any(compose("detail", Facts(i), 0) != compose("detail", Facts(i), 1) for i in images)
@@ -380,8 +381,8 @@ def test_nothing_to_say_about_nothing(make):
 
 def test_crowds_are_not_counted(make):
     image = make(1, [("ant", (0, 0, 60, 60)), ("cat", (100, 0, 160, 60)), ("dog", (200, 0, 260, 60))])
-    crowd = image.objects[0].__class__(**{**image.objects[0].__dict__, "id": "crowd", "crowd": True})
-    image = image.__class__(**{**image.__dict__, "objects": (*image.objects, crowd)})
+    crowd = replace(image.objects[0], id="crowd", crowd=True)
+    image = replace(image, objects=(*image.objects, crowd))
     for n in range(20):
         said = " ".join(a for kind in KINDS for q, a in compose(kind, Facts(image), n))
         assert not re.search(r"(one|two|three) ants?\b|an ant|objects (?:on|,)|largest|leftmost", said), said
@@ -392,7 +393,7 @@ def test_fixed_phrases_avoid_the_vocabulary(make):
     questions = {True: set(), False: set()}
     for n in range(60):
         image = make(n, [("cat", (10, 10, 100, 90)), ("dog", (200, 10, 300, 90))])
-        named = image.__class__(**{**image.__dict__, "vocabulary": (*image.vocabulary, Category("mirror"))})
+        named = replace(image, vocabulary=(*image.vocabulary, Category("mirror")))
         for mirrors, about in ((False, image), (True, named)):
             questions[mirrors] |= {q for q, _ in compose("reasoning", Facts(about), 0) if "in a mirror" in q}
     assert questions[False] and not questions[True]

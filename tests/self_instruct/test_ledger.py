@@ -6,9 +6,9 @@ import time
 import pytest
 
 from vistune.errors import VistuneError
-from vistune.self_instruct.exchange import Reply, Request
+from vistune.exchange import Reply, Request
+from vistune.ledger import Ledger, ledger_path
 from vistune.self_instruct.facts import Facts
-from vistune.self_instruct.ledger import Ledger, ledger_path
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_one_process_at_a_time(tmp_path):
     """A second run waits: two at once would pay twice for the same request."""
     path = tmp_path / "l.jsonl"
     hold = (
-        "from pathlib import Path; from vistune.self_instruct.ledger import Ledger; "
+        "from pathlib import Path; from vistune.ledger import Ledger; "
         f"ledger = Ledger(Path({str(path)!r})); ledger.__enter__(); print('held', flush=True); input()"
     )
     holder = subprocess.Popen(

@@ -1,12 +1,13 @@
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vistune.exchange import request_id
 from vistune.records import Annotation, Caption, Category
 from vistune.self_instruct import render
-from vistune.self_instruct.exchange import request_id
 from vistune.self_instruct.facts import Facts
 from vistune.self_instruct.filters import Pool
 from vistune.self_instruct.parse import parse
@@ -28,7 +29,7 @@ def test_crowds_other_languages_and_stuff(make):
     sky = Annotation("9", Category("grass", "ground"), (0.0, 0.0, 320.0, 240.0), thing=False)
     ants = Annotation("8", Category("ant", "animal-bug"), (0.0, 120.0, 320.0, 240.0), crowd=True)
     changes = {"objects": (*image.objects, sky, ants), "captions": (Caption("1", "一只猫", "zh"),)}
-    text = render.captions_objects(image.__class__(**{**image.__dict__, **changes}))
+    text = render.captions_objects(replace(image, **changes))
     assert "猫" not in text
     assert "- There is grass in the background." in text
     assert "ant (a group, not counted): [0.000, 0.500, 1.000, 1.000]" in text
@@ -45,7 +46,7 @@ def test_what_is_left_out_is_counted(make):
 
 def test_rendering_ignores_the_order_of_annotations(images):
     for image in images[:20]:
-        turned = image.__class__(**{**image.__dict__, "objects": image.objects[::-1]})
+        turned = replace(image, objects=image.objects[::-1])
         assert render.captions_objects(turned) == render.captions_objects(image)
 
 
@@ -77,7 +78,7 @@ def test_examples_of_a_prompt_are_what_the_stage_would_keep(make, kind):
         image = make(1, objects, background[1] if background else "", re.findall(r"^- (.*)$", user, re.MULTILINE))
         vocabulary = [Category(label) for label, _ in objects]
         vocabulary += [Category(label) for label in absent[1].split(", ")] if absent else []
-        facts = Facts(image.__class__(**{**image.__dict__, "vocabulary": tuple(vocabulary)}))
+        facts = Facts(replace(image, vocabulary=tuple(vocabulary)))
         assert render.captions_objects(facts.image).split("\n\n")[-1] in user
         pairs = parse(reply)
         assert Pool(facts).filter(kind, pairs) == [("", "")] * len(pairs)

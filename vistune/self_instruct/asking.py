@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vistune.errors import VistuneError
+from vistune.exchange import Reply, Request, Teacher, request_id
 from vistune.hashing import digest, keyed, uniform
 from vistune.params import unknown
 from vistune.progress import Progress
-from vistune.self_instruct.exchange import Reply, Request, Teacher, request_id
 from vistune.self_instruct.facts import Facts
 from vistune.self_instruct.parse import Pair, Unparsable, parse
 from vistune.self_instruct.prompts import KINDS, load, user_message

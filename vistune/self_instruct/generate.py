@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistune.errors import VistuneError
+from vistune.exchange import Request, Teacher
 from vistune.files import atomic
 from vistune.hashing import keyed, shuffled
 from vistune.licences import effective
 from vistune.progress import Progress
 from vistune.records import AnnotatedImage, Lineage, Region, Reject, Sample, conversation, sample_id
 from vistune.self_instruct.asking import STAGE, Asker, Exchange, check, kinds_of, rows
-from vistune.self_instruct.exchange import Request, Teacher
 from vistune.self_instruct.facts import Facts, related
 from vistune.self_instruct.filters import RULES, SEQUENCE_RULES, Pool
 from vistune.self_instruct.grounding import Turn

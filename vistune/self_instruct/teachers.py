@@ -12,9 +12,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from vistune.self_instruct.exchange import Reply, Request, Teacher, Usage
+from vistune.exchange import Reply, Request, Teacher, Usage
+from vistune.ledger import Ledger, ledger_path
 from vistune.self_instruct.grammar import compose
-from vistune.self_instruct.ledger import Ledger, ledger_path
 from vistune.self_instruct.speech import phrases
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def _grammar(params: Params, context: Context) -> Iterator[Teacher]:
 
 @contextlib.contextmanager
 def _openai(params: Params, context: Context) -> Iterator[Teacher]:
-    from vistune.self_instruct.endpoint import Endpoint, api_key
+    from vistune.endpoint import Endpoint, api_key
 
-    key = api_key(params)
+    key = api_key(params, "self_instruct", "use self_instruct.teacher=grammar, which needs none")
     with Ledger(ledger_path(context.home, params.model)) as ledger:
-        yield Endpoint(params, key, ledger)
+        yield Endpoint(params, key, ledger, "self_instruct")
 
 
 TEACHERS: dict[str, Callable[[Params, Context], contextlib.AbstractContextManager[Teacher]]] = {

@@ -1,4 +1,4 @@
-"""The teacher behind an OpenAI-compatible endpoint: bounded concurrency, retries, a ledger of what was answered.
+"""A chat model behind an OpenAI-compatible endpoint: bounded concurrency, retries, a ledger of what was answered.
 
 The client's own retries are off. Here a failure that may pass (no connection, timeout, 408, 409, 429, 5xx, a response
 that is no chat completion) is tried again after an exponential pause with keyed jitter, or after what `Retry-After`
@@ -16,15 +16,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from vistune.errors import VistuneError
+from vistune.exchange import Reply, Request, Status, Usage
 from vistune.hashing import uniform
-from vistune.self_instruct.exchange import Reply, Request, Status, Usage
-from vistune.self_instruct.ledger import Ledger
-
-if TYPE_CHECKING:
-    from vistune.self_instruct import Params
+from vistune.ledger import Ledger
 
 MAX_PAUSE = 60.0
 """Seconds; longest pause of our own. What a server asks for may be longer, up to `MAX_WAIT`."""
@@ -37,25 +34,47 @@ PASSING = {408, 409, 425, 429}
 """Statuses below 500 that may pass by themselves."""
 
 HINTS = {
-    400: "The server does not accept the request: check self_instruct.model, max_tokens and extra.",
-    401: "The server does not accept the key in the variable named by self_instruct.api_key_env.",
+    400: "The server does not accept the request: check {section}.model, max_tokens and extra.",
+    401: "The server does not accept the key in the variable named by {section}.api_key_env.",
     402: "The account cannot pay for the request.",
     403: "The key may not use this model or endpoint.",
-    404: "The server knows no such model or address: check self_instruct.model and base_url.",
+    404: "The server knows no such model or address: check {section}.model and base_url.",
 }
 
 
-def api_key(params: Params) -> str:
-    """The key, from the environment. Raises VistuneError when the key or the model's name is missing."""
+class Settings(Protocol):
+    """The parameters of a connection, as the sections of params.yaml that ask a chat model have them."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def api_key_env(self) -> str: ...
+    @property
+    def concurrency(self) -> int: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def max_retries(self) -> int: ...
+    @property
+    def backoff(self) -> float: ...
+    @property
+    def max_unanswered(self) -> int: ...
+
+
+def api_key(params: Settings, section: str, otherwise: str = "") -> str:
+    """The key, from the environment. Raises VistuneError when the key or the model's name is missing. `section` of the
+    parameters; `otherwise`: what can be done without a key."""
     key = os.environ.get(params.api_key_env, "").strip()
     if not key:
         raise VistuneError(
-            f"the openai teacher needs a key: the environment variable {params.api_key_env} is not set or empty. Set "
-            "it (a local server takes any value), name another variable in self_instruct.api_key_env, or use "
-            "self_instruct.teacher=grammar, which needs none."
+            f"{section} needs a key: the environment variable {params.api_key_env} is not set or empty. Set it (a "
+            f"local server takes any value){',' if otherwise else ' or'} name another variable in {section}.api_key_env"
+            f"{f', or {otherwise}' if otherwise else ''}."
         )
     if not params.model:
-        raise VistuneError("the openai teacher needs self_instruct.model, the name of the model to ask.")
+        raise VistuneError(f"{section}.model is empty: set it to the name of the model to ask.")
     return key
 
 
@@ -70,12 +89,12 @@ class Passing(Exception):
 class Endpoint:
     """One endpoint and model. Use inside the ledger's `with`."""
 
-    def __init__(self, params: Params, key: str, ledger: Ledger) -> None:
+    def __init__(self, params: Settings, key: str, ledger: Ledger, section: str) -> None:
         self.model = params.model
         self.name = f"openai:{params.model}"
         self.usage = Usage()
         self.params = params
-        self._key, self._ledger = key, ledger
+        self._key, self._ledger, self._section = key, ledger, section
         self._client: Any = None
         self._stop = threading.Event()
         self._failure: BaseException | None = None
@@ -95,7 +114,7 @@ class Endpoint:
         if not waiting:
             return
         self._stop.clear()
-        with ThreadPoolExecutor(self.params.concurrency, thread_name_prefix="teacher") as pool:
+        with ThreadPoolExecutor(self.params.concurrency, thread_name_prefix="endpoint") as pool:
             try:
                 self._connect()
                 for future in as_completed([pool.submit(self._answer, request) for request in waiting.values()]):
@@ -148,7 +167,7 @@ class Endpoint:
     def _pause(self, request: Request, attempt: int) -> float:
         """Doubling, with a jitter between a half and the whole that differs for every request."""
         whole = min(self.params.backoff * 2**attempt, MAX_PAUSE)
-        return whole * (0.5 + 0.5 * uniform(request.seed, "self_instruct.backoff", request.id, attempt))
+        return whole * (0.5 + 0.5 * uniform(request.seed, "endpoint.backoff", request.id, attempt))
 
     def _tolerate(self, reply: Reply) -> None:
         self.usage.unanswered += 1
@@ -183,7 +202,7 @@ class Endpoint:
                 raise self._fatal(status, said, "The account has no credit left.") from None
             if status in PASSING or status >= 500:
                 raise Passing(f"status {status}: {said}", retry_after(dict(error.response.headers))) from None
-            raise self._fatal(status, said, HINTS.get(status, "")) from None
+            raise self._fatal(status, said, HINTS.get(status, "").format(section=self._section)) from None
         except openai.APIError as error:
             raise Passing(self._clean(f"unusable response ({error})")) from None
         return self._read(request, body)
@@ -196,17 +215,19 @@ class Endpoint:
             message = choice["message"]
             text, refusal = message.get("content"), message.get("refusal")
             usage = tree.get("usage") or {}
-            counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+            sent, received = usage.get("prompt_tokens"), usage.get("completion_tokens")
+            version = tree.get("model")
         except (ValueError, LookupError, TypeError, AttributeError):
             raise Passing(f"the response is no chat completion: {self._clean(repr(body[:80]))}") from None
-        tokens = [n if isinstance(n, int) else None for n in counts]
+        tokens = (sent if isinstance(sent, int) else None, received if isinstance(received, int) else None)
         status: Status = "ok"
         if choice.get("finish_reason") in ("length", "content_filter"):
             status = choice["finish_reason"]
         elif refusal:
             status = "refusal"
         said = self._clean(text if isinstance(text, str) else str(refusal or ""))
-        return Reply(request.id, status, said.encode("utf-8", "replace").decode(), *tokens)
+        version = self._clean(version) if isinstance(version, str) else ""
+        return Reply(request.id, status, said.encode("utf-8", "replace").decode(), *tokens, version)
 
     def _fatal(self, status: int, said: str, hint: str) -> VistuneError:
         return VistuneError(

@@ -1,4 +1,5 @@
-"""What goes to a teacher and what comes back. A reply belongs to its request by id, never by position."""
+"""What goes to a chat model (a teacher, a judge) and what comes back. A reply belongs to its request by id, never by
+position."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from vistune.hashing import digest
-from vistune.self_instruct.facts import Facts
 
 Status = Literal["ok", "empty", "length", "content_filter", "refusal", "unanswered"]
 """How a request ended: answered; the annotations gave nothing to say; cut off at the token limit; withheld by the
@@ -16,7 +16,7 @@ server's filter; refused by the model; no answer after all retries. All but the 
 
 @dataclass(frozen=True)
 class Request:
-    """One question to a teacher about one image."""
+    """One question."""
 
     id: str  # sha256 of what is sent, see `request_id`
     kind: str
@@ -24,7 +24,7 @@ class Request:
     messages: tuple[Mapping[str, str], ...]  # {"role", "content"}, as a chat endpoint takes them
     sampling: Mapping[str, Any]  # fields of the request body besides model and messages
     attempt: int  # 0, then 1, 2 ... when a reply could not be parsed
-    facts: Facts  # the annotations themselves, for a teacher that reads no prose
+    facts: Any  # what it is about, for a teacher that reads no prose
     seed: int  # of the run
 
 
@@ -35,6 +35,7 @@ class Reply:
     text: str
     prompt_tokens: int | None = None  # as the server counted them; None when it did not say
     completion_tokens: int | None = None
+    model: str = ""  # the exact version that answered, as the server names it
 
 
 @dataclass

@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any
 
 from vistune.errors import VistuneError
+from vistune.exchange import Reply, Request
 from vistune.hashing import canonical, digest
-from vistune.self_instruct.exchange import Reply, Request
 
 
 def ledger_path(home: Path, model: str) -> Path:
@@ -42,7 +42,7 @@ class Ledger:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"self_instruct: waiting for another run that uses {self.path.name}", file=sys.stderr, flush=True)
+            print(f"vistune: waiting for another run that uses {self.path.name}", file=sys.stderr, flush=True)
             fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             self._load()
@@ -74,6 +74,7 @@ class Ledger:
             "reply": reply.text,
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,
+            "model": reply.model,
         }
         with self._mutex:
             if request.id in self._replies:
@@ -90,7 +91,7 @@ class Ledger:
             try:
                 row: dict[str, Any] = json.loads(line)
                 counts = (row.get("prompt_tokens"), row.get("completion_tokens"))
-                reply = Reply(row["id"], row["status"], row["reply"], *counts)
+                reply = Reply(row["id"], row["status"], row["reply"], *counts, row.get("model", ""))
             except (ValueError, KeyError, TypeError, AttributeError):
                 if not line.endswith(b"\n"):
                     break  # the last line, cut short
