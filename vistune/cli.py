@@ -182,6 +182,9 @@ def _evaluate(
     suite: Annotated[str, typer.Option("--suite", help="A file in eval/suites, e.g. quick", metavar="NAME")] = "",
     data: Annotated[str, typer.Option("--data", help="Folder of published benchmarks", metavar="DIR")] = "",
     listed: Annotated[bool, typer.Option("--list", help="List the benchmarks and where their files come from")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what the images can show, and the cost, and stop")] = False,
+    rate: Annotated[float | None, typer.Option("--rate", help="Questions a second, for --plan", metavar="N")] = None,
+    price: Annotated[float | None, typer.Option("--price", help="Of an hour, for --plan", metavar="N")] = None,
     debug: Debug = False,
 ) -> None:
     if listed:
@@ -194,7 +197,15 @@ def _evaluate(
         assign = [f"evaluate.suite={suite}", f"evaluate.gate={gate}", *assign]
     if data:
         assign = [f"evaluate.data={data}", *assign]
-    run_stage("evaluate", settings(params, overlay, assign), given, output)
+    tree = settings(params, overlay, assign)
+    if not plan:
+        run_stage("evaluate", tree, given, output)
+        return
+    from vistune.evaluate import planned
+
+    chosen, sources = Settings.parse(tree), [Path(t.partition("=")[2]) for t in given if t.startswith("sources=")]
+    folder = sources[0] if sources else Path("outputs") / "sources"
+    planned.show(planned.plan(chosen.sections["evaluate"], folder, repository() / "eval", chosen.seed), rate, price)
 
 
 def _train(tree: dict[str, Any], given: list[str], output: Path | None) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vistune.errors import Interrupted, VistuneError
-from vistune.files import read_json
+from vistune.files import read_json, write_text
+from vistune.jobs.backend import TASK_CONFIG
 from vistune.params import override, read_tree
 from vistune.params import resolve as read_params
-from vistune.stages import STAGES, Receipt, Settings, execute, repository
+from vistune.stages import STAGES, Receipt, Settings, execute, home, repository
 from vistune.summary import counts_line
 
 BEGIN = "▸ "
@@ -106,6 +107,39 @@ def step(
         return done
 
 
+def job_step(
+    backend: str,
+    given: Mapping[str, Any],
+    settings: str,
+    inputs: Mapping[str, str],
+    output: Artifact,
+    metrics: Any,
+    manifest: Artifact,
+) -> Receipt:
+    """`step` for `tune` where its processes run in a job. backend: of tune.job, unless the settings name another than
+    the default. given: what Kubeflow sets on this step for its job (`kfp.dsl.TaskConfig`). manifest: the artefact that
+    keeps what was submitted."""
+    tree = read_tree(settings, "settings")
+    tree["tune"] = {**(tree.get("tune") or {})}
+    job = {**(tree["tune"].get("job") or {})}
+    if job.get("backend", "local") == "local":
+        job["backend"] = backend
+    tree["tune"]["job"] = job
+    os.environ[TASK_CONFIG] = json.dumps(given)
+    submitted = submitted_manifests()
+    try:
+        return step("tune", literal(tree), inputs, output, metrics)
+    finally:
+        new = submitted_manifests() - submitted
+        text = "\n---\n".join(path.read_text(encoding="utf-8") for path, _ in sorted(new))
+        write_text(Path(manifest.path), text)
+
+
+def submitted_manifests() -> set[tuple[Path, int]]:
+    """Manifests of jobs, and when each was submitted last."""
+    return {(path, path.stat().st_mtime_ns) for path in (home() / "jobs").glob("*.yaml")}
+
+
 def metadata(done: Receipt) -> dict[str, str]:
     """What an artefact says about itself in the KFP UI: the way back to the run and the data."""
     found = {
@@ -137,6 +171,15 @@ def verdict(folder: str) -> str:
             f"{folder}/promotion.json has verdict {found.get('verdict')!r}; expected pass, fail or inconclusive."
         )
     return found["verdict"]
+
+
+def cleanup(run: str) -> None:
+    """Ends the jobs that the Kubeflow run `run` has left."""
+    from vistune.jobs.cleanup import end_jobs
+
+    with _spoken("cleanup"):
+        ended = end_jobs(run)
+        print("\n".join(f"{name} deleted" for name in ended) or "nothing was left", flush=True)
 
 
 def require_pass(found: str) -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from vistune import evaluate, store
 from vistune.errors import VistuneError
-from vistune.evaluate import Conditions, Params, engine, harness
+from vistune.evaluate import Conditions, Params, decoding, harness
 from vistune.evaluate.answers import read_answers
 from vistune.files import files_under, tree_digest
 from vistune.records import ImageRef, Lineage, Sample, conversation
@@ -55,8 +55,8 @@ def run(inputs: dict[str, Path], tmp_path: Path) -> Callable[..., dict[str, Any]
 @pytest.mark.slow
 def test_demo_suite_end_to_end(run: Any, inputs: dict[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
     forwards: list[int] = []
-    score = engine.score
-    monkeypatch.setattr(engine, "score", lambda *args: forwards.append(1) or score(*args))
+    score = decoding.score
+    monkeypatch.setattr(decoding, "score", lambda *args: forwards.append(1) or score(*args))
     summary = run(limit=2)
     output = tmp_path / "out"
     runs = [("base", "image"), ("tuned", "image"), ("tuned", "shuffled"), ("tuned", "none")]
@@ -122,8 +122,8 @@ def test_crash_between_models_is_resumed_to_equal_bytes(run: Any, tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         run(limit=1, conditions=conditions, suite="all", gate="all")
     monkeypatch.setattr(harness, "run", real)
-    score, seen = engine.score, []
-    monkeypatch.setattr(engine, "score", lambda model, *rest: seen.append(model.name_or_path) or score(model, *rest))
+    score, seen = decoding.score, []
+    monkeypatch.setattr(decoding, "score", lambda t, *rest: seen.append(t.model.name_or_path) or score(t, *rest))
     resumed = run(limit=1, conditions=conditions, suite="all", gate="all")
     assert {Path(name).name for name in seen} == {"model"}, "the base model had answered before the crash"
     fresh = run("fresh", home="elsewhere", limit=1, conditions=conditions, suite="all", gate="all")

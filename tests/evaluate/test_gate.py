@@ -2,19 +2,24 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vistune.errors import VistuneError
 from vistune.evaluate.answers import Answer, Scores
 from vistune.evaluate.gate import Gate, Protected, Target, decide, load_gate
+from vistune.evaluate.statistics import clustered_error, detectable
 from vistune.files import write_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-GATE = Gate(Target(("new",)), (Protected(("old",)),))
+LOSS = "no_significant_loss"
+GATE = Gate(Target(("new",)), (Protected(("old",), rule=LOSS),))
 
 
 @pytest.fixture
@@ -103,9 +108,9 @@ def test_inconclusive_says_how_many_images_would_decide(outcome: Any) -> None:
 
 
 def test_margin_and_threshold_move_the_verdict(outcome: Any) -> None:
-    strict = Gate(Target(("new",), above=0.25), (Protected(("old",)),))
+    strict = Gate(Target(("new",), above=0.25), (Protected(("old",), rule=LOSS),))
     assert outcome(gate=strict)["verdict"] == "inconclusive"
-    lenient = Gate(Target(("new",)), (Protected(("old",), margin=0.5),))
+    lenient = Gate(Target(("new",)), (Protected(("old",), 0.5),))
     assert outcome(old=(0.9, 0.5), gate=lenient)["verdict"] == "pass"
     everything = Gate(Target(("*",), over=("base",)))
     assert outcome(gate=everything)["checks"][0]["benchmarks"] == ["new", "old"]
@@ -120,6 +125,136 @@ def test_items_answered_on_one_side_only_are_refused(answer: Any) -> None:
         Scores([*answers, answers[0]])
 
 
+@pytest.mark.parametrize(
+    ("old", "margin", "expected"),
+    [
+        ((0.9, 0.9), 0.05, "pass"),  # the same answers about 80 images
+        ((0.9, 0.9), 0.02, "inconclusive"),  # 80 images without a loss do not exclude one in 50
+        ((0.5, 0.9), 0.02, "pass"),  # better
+        ((0.9, 0.86), 0.05, "inconclusive"),  # the loss is within the margin, its interval is not
+        ((0.9, 0.5), 0.05, "fail"),
+    ],
+)
+def test_protected_benchmarks_must_be_shown_not_to_be_worse(
+    outcome: Any, old: tuple[float, float], margin: float, expected: str
+) -> None:
+    verdict = outcome(old=old, gate=Gate(Target(("new",)), (Protected(("old",), margin),)))
+    check = verdict["checks"][-1]
+    assert verdict["verdict"] == check["verdict"] == expected
+    assert check["bound"] == -margin and (check["low_one_sided"] > -margin) == (expected == "pass")
+    if expected == "inconclusive":
+        assert "is not excluded" in check["reason"]
+
+
+def test_few_images_show_no_non_inferiority(outcome: Any) -> None:
+    gate = Gate(Target(("new",)), (Protected(("old",), 0.3),), minimum_images=81)
+    checks = outcome(gate=gate)["checks"]
+    assert [c["verdict"] for c in checks] == ["inconclusive"] * 3 and checks[-1]["images_needed"] == 81
+
+
+def test_an_interval_of_a_few_wins_needs_the_permutation_test(answer: Callable[..., Answer]) -> None:
+    """Five images better and none worse: the bootstrap never draws a loss, the signs of five say 1 in 16."""
+    answers = []
+    for n in range(60):
+        for model, condition, right in (("tuned", "image", n < 5), ("base", "image", False)):
+            answers.append(answer(f"new/{n}", model, condition, float(right)))
+    (check,) = decide(Gate(Target(("new",), over=("base",))), Scores(answers), seed=0)["checks"]
+    assert check["estimate"]["low"] > 0 and check["verdict"] == "inconclusive"
+    assert check["p_mcnemar"] == 0.0625 and "too few images differ" in check["reason"]
+
+
+def many(answer: Callable[..., Answer], gains: dict[str, int], images: int = 60) -> Scores:
+    """base is right on every fifth image; tuned also on as many more of each benchmark as `gains` says."""
+    answers = []
+    for name, gain in gains.items():
+        for n in range(images):
+            base = n % 5 == 0
+            answers.append(answer(f"{name}/{n}", "base", "image", float(base)))
+            answers.append(answer(f"{name}/{n}", "tuned", "image", float(base or n < gain * 5 / 4)))
+    return Scores(answers)
+
+
+def test_any_of_several_targets_is_corrected_for_their_number(answer: Callable[..., Answer]) -> None:
+    gains = {"a": 40, "b": 0, "c": 0}
+    target = Target(("*",), over=("base",), improve="any")
+    verdict = decide(Gate(target), many(answer, gains), seed=0)
+    assert verdict["verdict"] == "pass"
+    assert [c["benchmarks"] for c in verdict["checks"]] == [["a"]]
+    assert {c["benchmarks"][0] for c in verdict["considered"]} == {"b", "c"}
+    (won,) = verdict["checks"]
+    assert won["p_holm"] == pytest.approx(3 * won["p_value"]) and won["p_holm"] <= 0.05
+    each = decide(Gate(Target(("*",), over=("base",), improve="each")), many(answer, gains), seed=0)
+    assert each["verdict"] == "fail" and len(each["checks"]) == 3
+    # What one benchmark would show is not enough when it is one of twelve.
+    weak = {"a": 7} | {f"z{n}": 0 for n in range(11)}
+    alone = decide(Gate(replace(target, benchmarks=("a",))), many(answer, weak), seed=0)
+    assert alone["verdict"] == "pass" and 0.05 / 12 < alone["checks"][0]["p_value"] < 0.05
+    among = decide(Gate(target), many(answer, weak), seed=0)
+    assert among["verdict"] == "inconclusive" and "by Holm" in among["reasons"][0]
+    assert decide(Gate(target), many(answer, {"a": 0, "b": 0}), seed=0)["verdict"] == "fail"
+
+
+def simulated(generator: np.random.Generator, images: int, win: float, loss: float) -> list[tuple[float, float]]:
+    """(tuned, base) on 1 to 4 questions of each image, which agree within an image half the time."""
+    rows = []
+    for _ in range(images):
+        size, common = generator.integers(1, 5), generator.random()
+        for own, together in zip(generator.random(size), generator.random(size) < 0.5, strict=True):
+            draw = common if together else own
+            rows.append((1.0, 0.0) if draw < win else (0.0, 1.0) if draw > 1 - loss else (1.0, 1.0))
+        rows.append((math.nan, math.nan))  # end of the image
+    return rows
+
+
+def passes(answer: Any, gate: Gate, runs: int, images: int, win: float, loss: float, role: str) -> float:
+    generator = np.random.default_rng(11)
+    passed = 0
+    for run in range(runs):
+        answers, image = [], 0
+        for n, (tuned, base) in enumerate(simulated(generator, images, win, loss)):
+            if math.isnan(tuned):
+                image += 1
+                continue
+            for model, right in (("tuned", tuned), ("base", base)):
+                answers.append(answer(f"b/{n:04d}", model, "image", right, image=f"{image}"))
+        checks = decide(gate, Scores(answers), seed=run, replicates=400)["checks"]
+        passed += all(c["verdict"] == "pass" for c in checks if c["role"] == role)
+    return passed / runs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("images", "rate"), [(30, 0.04), (60, 0.02), (60, 0.2), (150, 0.1)])
+def test_false_promotion_rate_under_the_null(answer: Callable[..., Answer], images: int, rate: float) -> None:
+    """No difference in truth, differing rarely or often: promoted at most one time in twenty."""
+    gate = Gate(Target(("b",), over=("base",)))
+    assert passes(answer, gate, 400, images, rate, rate, "target") <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("images", "win", "loss"), [(40, 0.0, 0.05), (80, 0.0, 0.05), (80, 0.1, 0.15), (200, 0, 0.05)])
+def test_a_loss_of_the_margin_is_seldom_taken_for_none(
+    answer: Callable[..., Answer], images: int, win: float, loss: float
+) -> None:
+    gate = Gate(Target(("b",), over=("base",)), (Protected(("b",), 0.05),))
+    assert passes(answer, gate, 400, images, win, loss, "protected") <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 400)
+
+
+@pytest.mark.slow
+def test_power_of_the_gate_is_as_planned(answer: Callable[..., Answer]) -> None:
+    """A difference as large as `detectable` says is found four times in five."""
+    images, win, loss = 120, 0.17, 0.08
+    generator = np.random.default_rng(5)
+    rows = simulated(generator, 4000, win, loss)
+    values = np.array([t - b for t, b in rows if not math.isnan(t)])
+    ends = np.cumsum([math.isnan(t) for t, _ in rows])
+    clusters = [int(e) for e, (t, _) in zip(ends, rows, strict=True) if not math.isnan(t)]
+    error = clustered_error(values, clusters) * math.sqrt(4000 / images)
+    assert detectable(error) == pytest.approx(win - loss, rel=0.15)
+    found = passes(answer, Gate(Target(("b",), over=("base",))), 300, images, win, loss, "target")
+    z = (win - loss) / error - 1.96
+    assert found == pytest.approx(NormalDist().cdf(z), abs=0.06)
+
+
 def test_gate_files_parse_strictly(tmp_path: Path) -> None:
     demo = load_gate(REPOSITORY / "eval", "demo")
     assert demo.target.over == ("base", "shuffled") and "which_of_two_trained" in demo.target.benchmarks
@@ -131,3 +266,16 @@ def test_gate_files_parse_strictly(tmp_path: Path) -> None:
     (tmp_path / "gates" / "mine.yaml").write_text("target: {benchmarks: []}\n")
     with pytest.raises(VistuneError, match="names no target"):
         load_gate(tmp_path, "mine")
+    for name in ("all", "llava15"):
+        assert load_gate(REPOSITORY / "eval", name).protected[0].rule == "non_inferiority"
+    for text, problem in (
+        ("protected: [{benchmarks: [a]}]", "non-inferiority needs a margin above 0"),
+        ("protected: [{benchmarks: [a], margin: -1}]", "expected a margin of at least 0"),
+        ("protected: [{benchmarks: [], margin: 0.1}]", "at least one benchmark"),
+        ("protected: [{benchmarks: [a], rule: none}]", "expected one of 'non_inferiority', 'no_significant_loss'"),
+        ("confidence: 95", "expected a share from 0.5 to below 1"),
+        ("minimum_images: 1", "expected at least 2"),
+    ):
+        (tmp_path / "gates" / "mine.yaml").write_text(f"target: {{benchmarks: [a]}}\n{text}\n")
+        with pytest.raises(VistuneError, match=problem):
+            load_gate(tmp_path, "mine")

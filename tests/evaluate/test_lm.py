@@ -1,4 +1,4 @@
-"""The lm-eval model: grouping, conditions, resume."""
+"""The lm-eval model: what is asked, what is remembered, what is refused."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
+from PIL import Image
 
 from vistune.errors import VistuneError
-from vistune.evaluate import engine
-from vistune.evaluate import lm as lm_module
-from vistune.evaluate.images import Features, derangement, shown
-from vistune.evaluate.lm import LogLikelihood, VistuneLM
+from vistune.evaluate import decoding
+from vistune.evaluate import engine as engines
+from vistune.evaluate.images import Pictures, derangement, shown
+from vistune.evaluate.lm import LogLikelihood, VistuneLM, fingerprint
 from vistune.evaluate.responses import ResponseLog
+from vistune.models.vlm import Vlm, build
 from vistune.records import ImageRef
 
 QUESTIONS = [("Is there a cat?", ("yes", "no")), ("What is on the left?", ("a cat", "dog", "fire engine"))]
@@ -36,31 +38,23 @@ def free(images: list[ImageRef], **arguments: Any) -> list[Instance]:
     return [Instance("generate_until", {}, parts, 0, ("t", 0, 1)) for parts in asked]
 
 
+@pytest.fixture(scope="module")
+def vlm() -> Vlm:
+    return build("small", seed=3)
+
+
 @pytest.fixture
-def make(tiny_model: Any, pictures: tuple[Path, list[ImageRef]], tmp_path: Path) -> Iterator[Callable[..., VistuneLM]]:
+def make(vlm: Vlm, pictures: tuple[Path, list[ImageRef]], tmp_path: Path) -> Iterator[Callable[..., VistuneLM]]:
     logs: list[ResponseLog] = []
 
-    def lm(log: str = "log", **more: Any) -> VistuneLM:
-        for old in logs:
-            old.__exit__()
+    def lm(log: str = "log", name: str = "model", batch_tokens: int = 2048, **more: Any) -> VistuneLM:
         logs.append(ResponseLog(tmp_path / f"{log}.jsonl").__enter__())
-        return VistuneLM(tiny_model, Features(tiny_model, pictures[0]), logs[-1], "model", **more)
+        given = Pictures(pictures[0])
+        return VistuneLM(engines.Engine(vlm, given, name, batch_tokens), given, logs[-1], **more)
 
     yield lm
     for log in logs:
         log.__exit__()
-
-
-def test_scores_do_not_depend_on_order_or_batches(make: Any, pictures: tuple[Path, list[ImageRef]]) -> None:
-    requests = ranking(pictures[1])
-    alone = make("alone")
-    reference = [alone.loglikelihood([request])[0] for request in requests]
-    for tokens in (1, 200, 4096):
-        order = sorted(range(len(requests)), key=lambda n: (n * 7) % len(requests))
-        found = make(f"b{tokens}", batch_tokens=tokens).loglikelihood([requests[n] for n in order])
-        for n, one in zip(order, found, strict=True):
-            assert one[0] == pytest.approx(reference[n][0], abs=1e-4)
-            assert (one[1], one.tokens) == (reference[n][1], reference[n].tokens)
 
 
 def test_the_image_matters(make: Any, pictures: tuple[Path, list[ImageRef]]) -> None:
@@ -70,12 +64,20 @@ def test_the_image_matters(make: Any, pictures: tuple[Path, list[ImageRef]]) -> 
 
 def test_each_picture_is_encoded_once(make: Any, pictures: tuple[Path, list[ImageRef]], monkeypatch: Any) -> None:
     lm = make()
-    encoded: list[int] = []
-    encode = lm.model.encode_images
-    monkeypatch.setattr(lm.model, "encode_images", lambda images: encoded.append(len(images)) or encode(images))
+    seen: list[int] = []
+    encode = lm.engine.encoded.encode
+    monkeypatch.setattr(lm.engine.encoded, "encode", lambda shown: seen.append(len(shown)) or encode(shown))
     lm.loglikelihood(ranking(pictures[1]))
     lm.generate_until(free(pictures[1]))
-    assert sum(encoded) == len(pictures[1])
+    assert sum(seen) == len(pictures[1])
+
+
+def test_what_is_kept_of_pictures_is_bounded(make: Any, pictures: Any, monkeypatch: Any) -> None:
+    free_of_bounds = make("a").loglikelihood(ranking(pictures[1]))
+    monkeypatch.setattr("vistune.evaluate.images.CACHE_BYTES", 1)
+    lm = make("b", batch_tokens=100)
+    assert [one[0] for one in lm.loglikelihood(ranking(pictures[1]))] == pytest.approx([o[0] for o in free_of_bounds])
+    assert len(lm.engine.encoded.kept) == 1
 
 
 def test_equal_questions_are_asked_once(make: Any, pictures: tuple[Path, list[ImageRef]]) -> None:
@@ -85,12 +87,20 @@ def test_equal_questions_are_asked_once(make: Any, pictures: tuple[Path, list[Im
     assert len({one[0] for one in found[::5]}) == 1
 
 
-def test_prefix_is_computed_once_per_image(make: Any, pictures: tuple[Path, list[ImageRef]]) -> None:
+def test_prefix_is_computed_once_per_image(make: Any, pictures: Any, monkeypatch: Any) -> None:
     lm = make()
-    lm.loglikelihood(ranking(pictures[1][:1]))
-    chat = lm.model.chat
-    added = sum(len(chat.question(q)) + sum(len(chat.answer(c)) - 1 for c in cs) for q, cs in QUESTIONS)
-    assert lm.cost["tokens"] == len(chat.prefix()) + added
+    lengths: list[int] = []
+    prefix = lm.engine.trunk.prefix
+    monkeypatch.setattr(
+        lm.engine.trunk, "prefix", lambda rs, *rest: lengths.extend(r.length for r in rs) or prefix(rs, *rest)
+    )
+    many = [
+        Instance("loglikelihood", {}, (f"Is it number {n}?", "yes", {"visual": [asdict(image)]}), 0, ("t", 0, 1))
+        for image in pictures[1]
+        for n in range(10)
+    ]
+    lm.loglikelihood(many)
+    assert len(lengths) == len(pictures[1]) and min(lengths) > len(b"Is it number ")
 
 
 def test_shuffled_shows_the_partner(make: Any, pictures: tuple[Path, list[ImageRef]]) -> None:
@@ -122,14 +132,12 @@ class Crash(Exception):
     pass
 
 
-def test_a_killed_run_repeats_only_unfinished_batches(
-    make: Any, pictures: tuple[Path, list[ImageRef]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_repeats_only_unfinished_batches(make: Any, pictures: Any, monkeypatch: Any) -> None:
     requests = ranking(pictures[1])
     whole = make("whole", batch_tokens=200)
     expected = whole.loglikelihood(requests)
     assert whole.cost["batches"] > 2
-    real, calls = engine.score, 0
+    real, calls = decoding.run, 0
 
     def dies(*args: Any) -> Any:
         nonlocal calls
@@ -138,16 +146,30 @@ def test_a_killed_run_repeats_only_unfinished_batches(
             raise Crash
         return real(*args)
 
-    monkeypatch.setattr(engine, "score", dies)
+    monkeypatch.setattr(decoding, "run", dies)
     with pytest.raises(Crash):
         make("killed", batch_tokens=200).loglikelihood(requests)
-    monkeypatch.setattr(engine, "score", real)
+    monkeypatch.setattr(decoding, "run", real)
     resumed = make("killed", batch_tokens=200)
     found = resumed.loglikelihood(requests)
     assert resumed.cost["batches_from_log"] == 2
     assert resumed.cost["batches"] == whole.cost["batches"] - 2
     assert found == expected, "a resumed run computes the same batches, so its answers are equal bit for bit"
     assert [one.tokens for one in found] == [one.tokens for one in expected]
+    assert resumed.cost["tokens"] == whole.cost["tokens"], "the cost is that of all answers"
+
+
+def test_of_more_requests_only_the_new_are_computed(make: Any, pictures: Any, monkeypatch: Any) -> None:
+    requests = ranking(pictures[1])
+    make("more").loglikelihood(requests[:12])
+    computed: list[Any] = []
+    real = decoding.score
+    monkeypatch.setattr(decoding, "score", lambda *args: computed.extend(found := real(*args)) or found)
+    expected = make("all").loglikelihood(requests)
+    computed.clear()
+    found = make("more").loglikelihood(requests)
+    assert len(computed) == len(requests) - 12
+    assert [one[0] for one in found] == pytest.approx([one[0] for one in expected], abs=1e-4)
 
 
 def test_free_answers_resume_too(make: Any, pictures: tuple[Path, list[ImageRef]]) -> None:
@@ -157,44 +179,90 @@ def test_free_answers_resume_too(make: Any, pictures: tuple[Path, list[ImageRef]
     assert again.cost["batches"] == 0
 
 
-def test_another_model_or_limit_is_not_served_from_the_log(make: Any, pictures: tuple[Path, list[ImageRef]]) -> None:
+def test_what_an_answer_depends_on_is_in_its_key(make: Any, pictures: Any) -> None:
     make("x").generate_until(free(pictures[1]))
-    other = make("x")
-    other.fingerprint = "other"
+    other = make("x", name="other")
     other.generate_until(free(pictures[1]))
     longer = make("x")
     longer.generate_until(free(pictures[1], max_gen_toks=6))
-    assert (other.cost["batches"], longer.cost["batches"]) == (1, 1)
+    newer = make("x", versions={"t": 2})
+    newer.generate_until(free(pictures[1]))
+    same = make("x", versions={"t": 2})
+    same.generate_until(free(pictures[1]))
+    assert [lm.cost["batches"] for lm in (other, longer, newer, same)] == [1, 1, 1, 0]
 
 
-def test_stop_strings_cut_and_sampling_is_refused(
-    make: Any, pictures: tuple[Path, list[ImageRef]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fingerprint_names_weights_code_and_evidence(vlm: Vlm, tmp_path: Path) -> None:
+    (tmp_path / "evidence").write_text("x")
+    found = [fingerprint("a", vlm), fingerprint("b", vlm), fingerprint("a", vlm, str(tmp_path / "evidence"))]
+    assert len(set(found)) == 3 and fingerprint("a", vlm) == found[0]
+
+
+def test_sampling_is_refused(make: Any, pictures: tuple[Path, list[ImageRef]]) -> None:
+    with pytest.raises(VistuneError, match="task t asks for sampling"):
+        make().generate_until(free(pictures[1][:1], do_sample=True))
+
+
+def test_chats_of_several_turns_reach_the_template(make: Any, pictures: tuple[Path, list[ImageRef]]) -> None:
     lm = make()
-    monkeypatch.setattr(lm_module, "decode_greedy", lambda *_: [lm.model.chat.text("a cat. No, a dog!")])
-    assert lm.generate_until(free(pictures[1][:1])) == ["a cat. No, a dog!"]
-    assert lm.generate_until(free(pictures[1][:1], until=["!", ". "])) == ["a cat"]
-    assert lm.generate_until(free(pictures[1][:1], until=" No")) == ["a cat."]
-    with pytest.raises(VistuneError, match="decodes greedily only"):
-        lm.generate_until(free(pictures[1][:1], do_sample=True))
+    one = {"visual": [asdict(pictures[1][0])]}
+    turns = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "Yes."}]
+    chat = lm.apply_chat_template([*turns, {"role": "user", "content": "Why?"}])
+    contexts = [lm.apply_chat_template([{"role": "user", "content": "Why?"}]), chat]
+    assert contexts[0] == "Why?"
+    found = lm.loglikelihood([Instance("loglikelihood", {}, (c, "a", one), 0, ("t", 0, 1)) for c in contexts])
+    assert found[0][0] != found[1][0]
+    with pytest.raises(VistuneError, match="has the turns user, assistant"):
+        lm.apply_chat_template(turns)
 
 
-def test_what_it_cannot_do_is_said(make: Any, pictures: tuple[Path, list[ImageRef]]) -> None:
+def test_pictures_of_other_tasks_are_taken(make: Any, pictures: tuple[Path, list[ImageRef]]) -> None:
+    root, (ref, *_) = pictures
+    visuals = [asdict(ref), Image.open(root / ref.path), root / ref.path, ref.path]
+    asked = [("<image>\nWhy?", "a", {"visual": [visual]}) for visual in visuals]
     lm = make()
-    two = {"visual": [asdict(i) for i in pictures[1][:2]]}
-    with pytest.raises(VistuneError, match="shows 2 images in one question"):
-        lm.loglikelihood([Instance("loglikelihood", {}, ("q", "a", two), 0, ("t", 0, 1))])
-    with pytest.raises(VistuneError, match="gives str as its visual"):
-        lm.loglikelihood([Instance("loglikelihood", {}, ("q", "a", {"visual": ["x.png"]}), 0, ("t", 0, 1))])
-    with pytest.raises(VistuneError, match="perplexity"):
-        lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, ("text",), 0, ("wiki", 0, 1))])
-    with pytest.raises(VistuneError, match="user, assistant, user"):
-        lm.apply_chat_template([{"role": r, "content": ""} for r in ("user", "assistant", "user")])
-    assert lm.apply_chat_template([{"role": "user", "content": "Why?"}]) == "Why?"
-    assert lm.loglikelihood([Instance("loglikelihood", {}, ("text only", "a"), 0, ("t", 0, 1))])[0].tokens == 2
+    found = lm.loglikelihood([Instance("loglikelihood", {}, parts, 0, ("t", 0, 1)) for parts in asked])
+    assert {one[0] for one in found} == {found[0][0]}
+    with pytest.raises(VistuneError, match="task t gives int as its visual"):
+        lm.loglikelihood([Instance("loglikelihood", {}, ("q", "a", {"visual": [3]}), 0, ("t", 0, 1))])
+
+
+def test_text_alone(make: Any) -> None:
+    lm = make()
+    assert lm.loglikelihood([Instance("loglikelihood", {}, ("text only", " a"), 0, ("t", 0, 1))])[0].tokens == 2
+    with pytest.raises(VistuneError, match="task wiki asks for the perplexity of text with images"):
+        lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, ("text", {"visual": [1]}), 0, ("wiki", 0, 1))])
+
+
+def test_running_text_is_scored_once_per_token(make: Any, vlm: Vlm) -> None:
+    import torch
+
+    text = "It was a dark and stormy night. " * 80  # longer than the model's limit
+    lm = make()
+    total = lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0, ("wiki", 0, 1))])[0]
+    windows = lm.engine.windows(text)
+    ids = vlm.reader.tokenizer.encode(text, add_special_tokens=False)
+    assert len(windows) > 1 and [t for w in windows for t in w.window[1]] == ids
+    expected = 0.0
+    for window in windows:
+        given, scored = window.window
+        with torch.no_grad():
+            logits = vlm.model(input_ids=torch.tensor([[*given, *scored]])).logits[0].log_softmax(-1)
+        rows = logits[len(given) - 1 : -1]
+        expected += float(rows.gather(1, torch.tensor(scored)[:, None]).sum())
+    assert total == pytest.approx(expected, rel=1e-5)
 
 
 def test_log_likelihood_is_the_pair_lm_eval_expects() -> None:
     one = LogLikelihood(-3.0, True, 2)
     total, greedy = one
     assert (total, greedy, one.mean) == (-3.0, True, -1.5)
+
+
+def test_lm_eval_opens_it_by_name(model_folders: Path, pictures: tuple[Path, list[ImageRef]], tmp_path: Path) -> None:
+    from lm_eval.api.registry import get_model
+
+    arguments = f"pretrained={model_folders / 'base'},dtype=float32,images={pictures[0]},log={tmp_path / 'log.jsonl'}"
+    lm = get_model("vistune").create_from_arg_string(arguments, {"batch_size": 1})
+    assert len(lm.generate_until(free(pictures[1]))) == len(pictures[1])
+    assert (tmp_path / "log.jsonl").stat().st_size > 0

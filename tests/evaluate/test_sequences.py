@@ -1,112 +1,136 @@
-"""The lm-eval model of families that the packed form does not fit."""
+"""Models known by their processor alone, whose prefixes may not be shared."""
 
-from collections.abc import Callable, Iterator
+import json
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lm_eval.api.instance import Instance
 
-from vistune.errors import VistuneError
-from vistune.evaluate import engine
-from vistune.evaluate.responses import ResponseLog
-from vistune.evaluate.sequences import SequenceLM
-from vistune.models.vlm import Vlm, build
-from vistune.records import ImageRef, Message
-from vistune.store import open_image
+from vistune.evaluate import sequences
+from vistune.evaluate.engine import Engine
+from vistune.evaluate.images import Pictures
+from vistune.evaluate.lm import VistuneLM
+from vistune.models.vlm import Vlm, build, load
 
 QUESTIONS = [("Is there a cat?", ("yes", "no")), ("What is on the left?", ("a cat", "dog", "fire engine"))]
 
 
-@pytest.fixture(scope="module", params=["llava", "mplug_owl"])
-def vlm(request: pytest.FixtureRequest) -> Vlm:
-    """One of transformers' own, and one of ours whose language model has experts."""
-    return build(request.param, seed=3)
-
-
 @pytest.fixture
-def make(vlm: Vlm, pictures: tuple[Path, list[ImageRef]], tmp_path: Path) -> Iterator[Callable[..., SequenceLM]]:
-    logs: list[ResponseLog] = []
-
-    def lm(log: str = "log", **more: Any) -> SequenceLM:
-        for old in logs:
-            old.__exit__()
-        logs.append(ResponseLog(tmp_path / f"{log}.jsonl").__enter__())
-        return SequenceLM(vlm, pictures[0], logs[-1], "model", **more)
-
-    yield lm
-    for log in logs:
-        log.__exit__()
+def vlm() -> Vlm:
+    return build("auto", seed=3)
 
 
-def ranking(shown: list[list[ImageRef]]) -> list[Instance]:
-    return [
-        Instance("loglikelihood", {}, (question, choice, {"visual": [asdict(i) for i in images]}), n, ("t", 0, 1))
-        for images in shown
-        for question, choices in QUESTIONS
-        for n, choice in enumerate(choices)
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{% for piece in message.content %}"
+    "{% if piece.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ piece.text }}{% endif %}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def adapter(vlm: Vlm, root: Path) -> VistuneLM:
+    given = Pictures(root)
+    return VistuneLM(Engine(vlm, given, "model", 600), given)
+
+
+def requests(pictures: Any) -> tuple[list[Instance], list[Instance]]:
+    shown = [[], pictures[1][:1], pictures[1][:2]]
+    visual = [{"visual": [asdict(image) for image in images]} for images in shown]
+    ranked = [
+        Instance("loglikelihood", {}, (q, c, images), 0, ("t", 0, 1))
+        for images in visual
+        for q, cs in QUESTIONS
+        for c in cs
     ]
-
-
-def mixed(images: list[ImageRef]) -> list[list[ImageRef]]:
-    """No image, one, two, and the same two the other way round."""
-    return [[], images[:1], images[:2], [images[1], images[0]]]
-
-
-def test_scores_do_not_depend_on_order_batches_or_padding(make: Any, pictures: Any) -> None:
-    requests = ranking(mixed(pictures[1]))
-    alone = make("alone")
-    reference = [alone.loglikelihood([request])[0] for request in requests]
-    for tokens in (1, 900, 8192):
-        order = sorted(range(len(requests)), key=lambda n: (n * 7) % len(requests))
-        found = make(f"b{tokens}", batch_tokens=tokens).loglikelihood([requests[n] for n in order])
-        for n, one in zip(order, found, strict=True):
-            assert one[0] == pytest.approx(reference[n][0], abs=1e-4)
-            assert (one[1], one.tokens) == (reference[n][1], reference[n].tokens)
-    totals = {tuple(round(one[0], 6) for one in reference[n : n + 5]) for n in range(0, 20, 5)}
-    assert len(totals) == 4, "the images count, and so does their order"
-
-
-def test_a_score_is_the_loss_of_training(make: Any, vlm: Vlm, pictures: Any) -> None:
-    root, (image, *_) = pictures
-    question, choices = QUESTIONS[1]
-    for choice, one in zip(choices, make().loglikelihood(ranking([[image]])[2:]), strict=True):
-        talk = [Message("user", question, (0,)), Message("assistant", choice)]
-        loss = vlm.model(**vlm.inputs([talk], [[open_image(root, image)]])).loss.item()
-        assert one.mean == pytest.approx(-loss, abs=1e-5)
-
-
-def test_free_answers_are_those_of_the_model(make: Any, vlm: Vlm, pictures: Any) -> None:
-    root, images = pictures
-    shown = mixed(images)
-    requests = [
-        Instance(
-            "generate_until", {}, ("Why?", {"max_gen_toks": 5}, {"visual": [asdict(i) for i in one]}), 0, ("t", 0, 1)
-        )
-        for one in shown
+    free = [
+        Instance("generate_until", {}, (q, {"max_gen_toks": 4 + n}, images), 0, ("t", 0, 1))
+        for images in visual
+        for n, (q, _) in enumerate(QUESTIONS)
     ]
-    found = make().generate_until(requests)
-    for one, said in zip(shown, found, strict=True):
-        question = [Message("user", "Why?", tuple(range(len(one))))]
-        assert said == vlm.generate([question], [[open_image(root, image) for image in one]], 5)[0]
+    return ranked, free
 
 
-def test_a_finished_batch_is_not_computed_again(make: Any, pictures: Any) -> None:
-    requests = ranking(mixed(pictures[1]))
-    first = make("w").loglikelihood(requests)
-    again = make("w")
-    assert again.loglikelihood(requests) == first
-    assert again.cost["batches"] == 0
+def test_positions_on_three_axes_are_found(pictures: Any, tmp_path: Path) -> None:
+    build("qwen2_vl", seed=3).save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.pop("vistune")  # as its authors publish it
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "chat_template.jinja").write_text(CHAT)
+    lm = adapter(load(tmp_path), pictures[0])
+    assert isinstance(lm.engine, Engine) and lm.engine.reader.family.name == "auto"
+    assert lm.engine.sharing == "pictures", lm.engine.note
+    ranked, free = requests(pictures)
+    scores, texts = [one[0] for one in lm.loglikelihood(ranked)], lm.generate_until(free)
+    lm.engine.sharing = "nothing"
+    assert scores == pytest.approx([one[0] for one in lm.loglikelihood(ranked)], abs=1e-4)
+    assert texts == lm.generate_until(free)
 
 
-def test_a_question_longer_than_the_model_takes_is_named(make: Any, vlm: Vlm) -> None:
-    long = "word " * vlm.preset.limit
-    with pytest.raises(VistuneError, match=rf"the limit is {vlm.preset.limit} \(sample word"):
-        make().loglikelihood([Instance("loglikelihood", {}, (long, "a"), 0, ("t", 0, 1))])
+class Prefixed(torch.nn.Module):
+    """A model whose tokens see what stands behind them, in a prefix."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.inner = model
+
+    def forward(self, hidden: Any, *args: Any, **kwargs: Any) -> Any:
+        if hidden.shape[1] > 1:
+            hidden = hidden + 0.5 * hidden.mean(1, keepdim=True)
+        return self.inner(hidden, *args, **kwargs)
 
 
-def test_what_a_folder_holds_decides_how_it_is_served(tmp_path: Path, model_folders: Path) -> None:
-    build("llava").save(tmp_path)
-    assert isinstance(engine.load(tmp_path, "float32"), Vlm)
-    assert hasattr(engine.load(model_folders / "base", "float32"), "chat")
+def test_a_model_that_looks_ahead_runs_on_whole_sequences(vlm: Vlm, pictures: Any) -> None:
+    layers = vlm.model.model.language_model.layers
+    layers[0] = Prefixed(layers[0])
+    engine = adapter(vlm, pictures[0]).engine
+    assert engine.sharing == "nothing" and "differ by" in engine.note
+
+
+def test_a_model_that_refuses_masks_runs_on_whole_sequences(vlm: Vlm, pictures: Any, monkeypatch: Any) -> None:
+    forward = type(vlm.model).forward
+
+    @wraps(forward)
+    def strict(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("attention_mask") is not None and kwargs["attention_mask"].ndim == 4:
+            raise ValueError("masks of two dimensions only")
+        return forward(self, *args, **kwargs)
+
+    expected = adapter(vlm, pictures[0])
+    assert expected.engine.sharing == "pictures"
+    ranked, free = requests(pictures)
+    scores, texts = expected.loglikelihood(ranked), expected.generate_until(free)
+    monkeypatch.setattr(type(vlm.model), "forward", strict)
+    lm = adapter(vlm, pictures[0])
+    assert (lm.engine.sharing, lm.engine.note) == ("nothing", "ValueError: masks of two dimensions only")
+    found = lm.loglikelihood(ranked)
+    assert [one[0] for one in found] == pytest.approx([one[0] for one in scores], abs=1e-4)
+    assert [one.tokens for one in found] == [one.tokens for one in scores]
+    assert lm.generate_until(free) == texts
+
+
+def test_a_model_that_does_not_run_at_all_says_why(vlm: Vlm, pictures: Any, monkeypatch: Any) -> None:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise ValueError("no forward pass")
+
+    monkeypatch.setattr(type(vlm.model), "forward", broken)
+    with pytest.raises(ValueError, match="no forward pass"):
+        adapter(vlm, pictures[0])
+
+
+def test_whole_sequences_end_answers_as_shared_ones_do(vlm: Vlm, pictures: Any, monkeypatch: Any) -> None:
+    shared = adapter(vlm, pictures[0])
+    monkeypatch.setattr(sequences, "differs", lambda engine: "asked for")
+    whole = adapter(vlm, pictures[0])
+    assert whole.engine.sharing == "nothing"
+    text = [Instance("loglikelihood_rolling", {}, ("Once upon a time.",), 0, ("wiki", 0, 1))]
+    assert whole.loglikelihood_rolling(text) == pytest.approx(shared.loglikelihood_rolling(text), abs=1e-4)
+    visual = {"visual": [asdict(pictures[1][0])]}
+    answer = shared.generate_until(
+        [Instance("generate_until", {}, ("Why?", {"max_gen_toks": 6}, visual), 0, ("t", 0, 1))]
+    )[0]
+    for arguments in ({"until": [answer[2]]}, {"until": ["never"]}, {}):
+        asked = [Instance("generate_until", {}, ("Why?", {"max_gen_toks": 6, **arguments}, visual), 0, ("t", 0, 1))]
+        assert whole.generate_until(asked) == shared.generate_until(asked)

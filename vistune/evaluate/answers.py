@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from vistune.errors import VistuneError
+from vistune.evaluate.aggregates import Terms
+from vistune.evaluate.statistics import subtract
 from vistune.files import atomic
 from vistune.hashing import canonical
-
-Metric = Literal["accuracy", "accuracy_sum", "greedy", "exact_match"]
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,16 @@ class Answer:
     condition: str
     kind: str  # "choice": ranked by log-likelihood; "generation": free text
     answer: str
-    metrics: dict[str, float]  # by name, each in [0, 1]
+    metrics: dict[str, float]  # by name, those that are means over items
     scores: dict[str, float]  # choice -> mean log-probability per token, nats
+    cluster: str = ""  # items of one are not independent of one another; empty: those about one image
+    terms: dict[str, Terms] = field(default_factory=dict)  # metric -> what the item adds to a score over many
 
 
 @dataclass(frozen=True)
 class Column:
-    """One metric of one model under one condition: values float64 (N,), and which image each item is about."""
+    """One metric of one model under one condition, in the form of `statistics`: values float64 (N,) whose mean is the
+    score, or (N, S, 2) terms of ratios; and which image (or larger cluster) each item is about."""
 
     items: tuple[str, ...]
     values: np.ndarray
@@ -63,20 +66,27 @@ class Scores:
             self.answers[key] = answer
         self.benchmarks = sorted({key[0] for key in self.cells})
 
-    def column(
-        self, benchmarks: Sequence[str], model: str, condition: str, metric: Metric = "accuracy"
-    ) -> Column | None:
-        """The metric over all items of the benchmarks, or None when any of them lacks it."""
-        found: list[Answer] = []
+    def column(self, benchmarks: Sequence[str], model: str, condition: str, metric: str = "accuracy") -> Column | None:
+        """The metric over all items of the benchmarks, or None when any of them lacks it. Several benchmarks count by
+        their items where the metric is a mean over items, else equally (POPE's F1 over three settings)."""
+        cells = []
         for benchmark in benchmarks:
-            cell = [a for a in self.cells.get((benchmark, model, condition), []) if metric in a.metrics]
-            if not cell:
-                return None
-            found += cell
-        if not found:
+            cell = self.cells.get((benchmark, model, condition), [])
+            cells.append([a for a in cell if metric in a.metrics or metric in a.terms])
+        if not cells or not all(cells):
             return None
-        values = np.array([a.metrics[metric] for a in found], dtype=np.float64)
-        return Column(tuple(a.item for a in found), values, tuple(a.image for a in found))
+        found = [a for cell in cells for a in cell]
+        if all(metric in a.metrics for a in found):
+            values = np.array([a.metrics[metric] for a in found], dtype=np.float64)
+        else:
+            values = _terms(cells, metric)
+        images = tuple(a.cluster or a.image or a.item for a in found)
+        return Column(tuple(a.item for a in found), values, images)
+
+    def metrics(self, benchmark: str) -> list[str]:
+        """Names of all metrics that any answer to the benchmark has."""
+        cells = [cell for (name, _, _), cell in self.cells.items() if name == benchmark]
+        return sorted({metric for cell in cells for a in cell for metric in (*a.metrics, *a.terms)})
 
     def difference(self, a: Column | None, b: Column | None) -> Column | None:
         """a - b item by item. Raises VistuneError when they are not about the same items."""
@@ -85,12 +95,31 @@ class Scores:
         if a.items != b.items:
             odd = sorted(set(a.items) ^ set(b.items))
             raise VistuneError(f"{len(odd)} items were answered on one side only, first {odd[0] if odd else '?'}.")
-        return Column(a.items, a.values - b.values, a.images)
+        return Column(a.items, subtract(a.values, b.values), a.images)
 
     def asked(self, benchmark: str) -> list[Answer]:
         """Each ranked item of a benchmark once, whoever answered it."""
         seen = {a.item: a for a in self.answers.values() if a.benchmark == benchmark and a.kind == "choice"}
         return [seen[item] for item in sorted(seen)]
+
+
+def _terms(cells: Sequence[Sequence[Answer]], metric: str) -> np.ndarray:
+    """The mean of the benchmarks' scores as a sum of ratios: float64 (N, S, 2)."""
+    ratios: dict[tuple[int, str], int] = {}
+    entries: list[tuple[int, int, float, float]] = []
+    row = 0
+    for place, cell in enumerate(cells):
+        for answer in cell:
+            # A mean over items beside others' ratios is a ratio as well.
+            mean = {"": (answer.metrics[metric], 1.0)} if metric in answer.metrics else {}
+            for name, (above, below) in answer.terms.get(metric, mean).items():
+                column = ratios.setdefault((place, name), len(ratios))
+                entries.append((row, column, above / len(cells), below))
+            row += 1
+    values = np.zeros((row, len(ratios), 2))
+    for item, column, above, below in entries:
+        values[item, column] = above, below
+    return values
 
 
 def write_answers(path: Path, answers: Iterable[Answer]) -> None:

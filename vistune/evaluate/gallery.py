@@ -50,7 +50,7 @@ def errors(answers: Sequence[Answer], root: Path, seed: int, count: int = ERRORS
 def side_by_side(answers: Sequence[Answer], seed: int, images: int = IMAGES_SIDE_BY_SIDE) -> list[dict[str, str]]:
     """Free answers of base and tuned model to the same questions about a few images, questions of an image together."""
     free = {(a.item, a.model): a for a in answers if a.kind == "generation" and a.condition == "image"}
-    shas = {a.image for a in free.values()}
+    shas = {a.image for a in free.values() if a.image}
     chosen = sorted(shas, key=lambda sha: (keyed(seed, "side_by_side", sha), sha))[:images]
     rows = []
     for (item, model), answer in sorted(free.items(), key=lambda entry: (entry[1].image, entry[0])):

@@ -1,45 +1,69 @@
 """The promotion gate: pass, fail or inconclusive, from intervals, never from point estimates.
 
 The target must improve over the base model, and over the tuned model's own answers about shuffled images: a model
-that does not look at the image cannot pass. Protected benchmarks must show no significant loss. Evidence that is
-missing or not a number fails.
+that does not look at the image cannot pass. An improvement needs both an interval above the bound and a permutation
+test that agrees, since intervals of few images that differ at all are too narrow. Protected benchmarks must be shown
+to be no worse than a margin (non-inferiority). Evidence that is missing or not a number fails.
+
+All of these must hold, so none needs a correction for their number (an intersection-union test); where any of several
+benchmarks may improve, their p-values are adjusted by Holm's method.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Literal
 
+import numpy as np
+
 from vistune.errors import VistuneError
-from vistune.evaluate.answers import Column, Metric, Scores
-from vistune.evaluate.statistics import Estimate, detectable, estimate, images_needed, sign_flip
+from vistune.evaluate.answers import Column, Scores
+from vistune.evaluate.statistics import (
+    Estimate,
+    detectable,
+    estimate,
+    holm,
+    images_needed,
+    mcnemar,
+    one_sided,
+    sign_flip,
+)
 from vistune.params import parse, read_tree
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
 EVERY = "*"
 
+POINTS = {"perception": 1.0, "cognition": 1.0}
+"""MME's totals are told in their own points, everything else times 100."""
+
 
 @dataclass(frozen=True)
 class Target:
-    """What must get better, as one mean over all items of these benchmarks ("*": every benchmark)."""
+    """What must get better ("*": every benchmark)."""
 
     benchmarks: tuple[str, ...]
     over: tuple[Literal["base", "shuffled"], ...] = ("base", "shuffled")
     above: float = 0.0  # the interval's lower end must be above this difference
-    metric: Metric = "accuracy"
+    metric: str = "accuracy"
+    # together: one score over all items of these benchmarks. each: every one of them. any: at least one of them.
+    improve: Literal["together", "each", "any"] = "together"
 
 
 @dataclass(frozen=True)
 class Protected:
-    """What must not get worse: fails when the interval of tuned - base lies wholly below -margin."""
+    """What must not get worse."""
 
     benchmarks: tuple[str, ...]
-    margin: float = 0.0
-    metric: Metric = "accuracy"
+    margin: float = 0.0  # a loss as large as this is bearable
+    metric: str = "accuracy"
+    # non_inferiority: passes when the one-sided interval of tuned - base lies above -margin.
+    # no_significant_loss: fails only when the interval lies below -margin; for sets too small to show the former.
+    rule: Literal["non_inferiority", "no_significant_loss"] = "non_inferiority"
 
 
 @dataclass(frozen=True)
@@ -47,20 +71,25 @@ class Gate:
     target: Target
     protected: tuple[Protected, ...] = ()
     confidence: float = 0.95
-    minimum_images: int = 30  # fewer cannot decide the target
+    minimum_images: int = 30  # fewer cannot decide the target, nor show non-inferiority
 
 
 @dataclass(frozen=True)
 class Check:
     """One comparison with its evidence."""
 
-    role: str  # "target" | "protected"
+    role: Literal["target", "protected"]
     comparison: str  # "tuned - base", "image - shuffled"
     benchmarks: tuple[str, ...]
     verdict: Verdict
     reason: str
+    metric: str = "accuracy"
+    bound: float = 0.0  # what the lower end must be above
     estimate: Estimate | None = None
-    p_value: float | None = None  # sign-flip permutation of images
+    low_one_sided: float | None = None  # non-inferiority: the lower end that is compared with the bound
+    p_value: float | None = None  # sign-flip permutation of images, of a difference equal to the bound
+    p_holm: float | None = None  # the same, adjusted for the number of benchmarks that may improve
+    p_mcnemar: float | None = None  # exact, where each image has one right-or-wrong item
     detectable: float | None = None  # smallest true difference found with 80 % power
     images_needed: int | None = None  # that would decide a difference as large as the one seen
 
@@ -73,17 +102,31 @@ def load_gate(folder: Path, name: str) -> Gate:
     gate = parse(Gate, read_tree(path.read_text(encoding="utf-8"), str(path)), name)
     if not gate.target.benchmarks or not gate.target.over:
         raise VistuneError(f"gate {name} names no target: target.benchmarks and target.over must not be empty.")
+    if not 0.5 <= gate.confidence < 1:
+        raise VistuneError(f"{name}.confidence is {gate.confidence}; expected a share from 0.5 to below 1.")
+    if gate.minimum_images < 2:
+        raise VistuneError(f"{name}.minimum_images is {gate.minimum_images}; expected at least 2.")
+    for number, rule in enumerate(gate.protected):
+        if not 0 <= rule.margin < math.inf or not rule.benchmarks:
+            where = f"{name}.protected[{number}]"
+            raise VistuneError(
+                f"{where} has margin {rule.margin} and {len(rule.benchmarks)} benchmarks; expected a "
+                "margin of at least 0, as a share (0.02 is two points), and at least one benchmark."
+            )
+        if rule.rule == "non_inferiority" and rule.margin == 0:
+            raise VistuneError(
+                f"{name}.protected[{number}]: non-inferiority needs a margin above 0; none would show "
+                "a difference of exactly nothing. Set margin, or rule: no_significant_loss."
+            )
     return gate
 
 
 def decide(gate: Gate, scores: Scores, seed: int, replicates: int = 2000) -> dict[str, Any]:
-    """The verdict with its reasons and evidence, JSON-able. Any failed check fails; else any inconclusive one."""
-    checks = [_target(gate, over, scores, seed, replicates) for over in gate.target.over]
-    checks += [
-        _protected(gate, one, name, scores, seed, replicates)
-        for one in gate.protected
-        for name in _expand(one.benchmarks, scores)
-    ]
+    """The verdict with its reasons and evidence, JSON-able. Any failed check fails; else any inconclusive one.
+    `considered` holds the checks of benchmarks that were free to improve and on which nothing hangs."""
+    judge = Judge(gate, scores, seed, replicates)
+    checks, considered = judge.targets()
+    checks += [judge.protected(one, name) for one in gate.protected for name in judge.expand(one.benchmarks)]
     verdicts = {check.verdict for check in checks}
     verdict: Verdict = "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
     decisive = [c for c in checks if c.verdict == verdict and (verdict != "pass" or c.role == "target")]
@@ -91,86 +134,188 @@ def decide(gate: Gate, scores: Scores, seed: int, replicates: int = 2000) -> dic
         "verdict": verdict,
         "reasons": [c.reason for c in decisive],
         "checks": [_plain(asdict(check)) for check in checks],
+        "considered": [_plain(asdict(check)) for check in considered],
         "gate": asdict(gate),
     }
 
 
-def _target(gate: Gate, over: str, scores: Scores, seed: int, replicates: int) -> Check:
-    target = gate.target
-    names = _expand(target.benchmarks, scores)
-    other = ("base", "image") if over == "base" else ("tuned", "shuffled")
-    comparison = "tuned - base" if over == "base" else "image - shuffled"
-    column, missing = _difference(scores, names, other, target.metric)
-    if column is None:
-        return Check("target", comparison, names, "fail", f"target, {comparison}: {missing}")
-    found = estimate(column.values, column.images, seed, replicates, gate.confidence)
-    text = f"target, {comparison}: {describe(found)}"
-    if not _finite(found):
-        return Check("target", comparison, names, "fail", f"{text}: not a number, so it cannot pass.", found)
-    needed = images_needed(found.error, found.images, found.mean - target.above, gate.confidence)
-    verdict: Verdict
-    if found.images < gate.minimum_images:
-        verdict, needed = "inconclusive", max(needed, gate.minimum_images)
-        text += f": at least {gate.minimum_images} images are needed to decide."
-    elif found.low > target.above:
-        verdict, text = "pass", f"{text}: above {100 * target.above:g}."
-    elif found.high <= target.above:
-        verdict, text = "fail", f"{text}: not above {100 * target.above:g}."
-    else:
-        verdict = "inconclusive"
-        text += f": the interval holds {100 * target.above:g}; "
-        text += f"about {needed:,} images would decide." if needed else "no number of images would decide a zero."
-    p = sign_flip(column.values - target.above, column.images, seed, replicates)
-    return Check(
-        "target", comparison, names, verdict, text, found, p, detectable(found.error, gate.confidence), needed or None
-    )
+@dataclass(frozen=True)
+class Judge:
+    """Applies a gate to scores."""
+
+    gate: Gate
+    scores: Scores
+    seed: int
+    replicates: int
+
+    def targets(self) -> tuple[list[Check], list[Check]]:
+        """The checks that decide, and those of benchmarks that need not improve."""
+        target = self.gate.target
+        names = self.expand(target.benchmarks)
+        if target.improve == "together" or not names:
+            return [self.target(names, over) for over in target.over], []
+        found = {name: [self.target((name,), over) for over in target.over] for name in names}
+        if target.improve == "each":
+            return [check for checks in found.values() for check in checks], []
+        return self._any(found)
+
+    def _any(self, found: dict[str, list[Check]]) -> tuple[list[Check], list[Check]]:
+        """A benchmark improves when it does over everything asked for, so its p-value is the largest of these."""
+        known = {n: max(map(_improves, cs)) for n, cs in found.items() if all(c.p_value is not None for c in cs)}
+        adjusted = holm(known)
+        for name, checks in found.items():
+            found[name] = [self._adjusted(c, adjusted.get(name), len(adjusted)) for c in checks]
+        won = [n for n, checks in found.items() if all(c.verdict == "pass" for c in checks)]
+        missing = [n for n in found if n not in known]
+        deciding = missing or won
+        if not deciding:  # nothing improved for certain: fails only where all are certain not to
+            open_ = [n for n, checks in found.items() if all(c.verdict != "fail" for c in checks)]
+            deciding = open_ or list(found)
+        rest = [c for n, checks in found.items() if n not in deciding for c in checks]
+        return [c for n in deciding for c in found[n]], rest
+
+    def _adjusted(self, check: Check, p: float | None, number: int) -> Check:
+        check = replace(check, p_holm=p)
+        if check.verdict == "pass" and p is not None and p > 1 - self.gate.confidence:
+            text = f"{check.reason} As one of {number} that may improve: p = {p:.3f} by Holm, not below "
+            return replace(check, verdict="inconclusive", reason=f"{text}{1 - self.gate.confidence:g}.")
+        return check
+
+    def target(self, names: tuple[str, ...], over: str) -> Check:
+        """Superiority over the base model, or over shuffled images."""
+        gate, bound, metric = self.gate, self.gate.target.above, self.gate.target.metric
+        other = ("base", "image") if over == "base" else ("tuned", "shuffled")
+        comparison = "tuned - base" if over == "base" else "image - shuffled"
+        about = f"target, {comparison}" + (f" on {names[0]}" if gate.target.improve != "together" else "")
+        check = Check("target", comparison, names, "fail", "", metric, bound)
+        column, missing = self.difference(names, other, metric)
+        if column is None:
+            return replace(check, reason=f"{about}: {missing}")
+        found = estimate(column.values, column.images, self.seed, self.replicates, gate.confidence)
+        text = f"{about}: {describe(found, metric)}"
+        if not _finite(found):
+            return replace(check, reason=f"{text}: not a number, so it cannot pass.", estimate=found)
+        needed = images_needed(found.error, found.images, found.mean - bound, gate.confidence)
+        p = self.p_value(column, bound)
+        limit = _points(bound, metric)
+        verdict: Verdict = "inconclusive"
+        if found.images < gate.minimum_images:
+            needed = max(needed, gate.minimum_images)
+            text += f": at least {gate.minimum_images} images are needed to decide."
+        elif found.low > bound and p <= 1 - gate.confidence:
+            verdict, text = "pass", f"{text}: above {limit}."
+        elif found.low > bound:
+            needed = max(needed, found.images + 1)
+            text += f": too few images differ at all (permutation test: p = {p:.3f})."
+        elif found.high <= bound:
+            verdict, text = "fail", f"{text}: not above {limit}."
+        else:
+            text += f": the interval holds {limit}; "
+            text += f"about {needed:,} images would decide." if needed else "no number of images would decide a zero."
+        return replace(
+            check,
+            verdict=verdict,
+            reason=text,
+            estimate=found,
+            p_value=p,
+            p_mcnemar=mcnemar(column.values, column.images),
+            detectable=detectable(found.error, gate.confidence),
+            images_needed=needed or None,
+        )
+
+    def protected(self, rule: Protected, name: str) -> Check:
+        """Non-inferiority to the base model, or at least no significant loss."""
+        gate, bound = self.gate, -rule.margin
+        check = Check("protected", "tuned - base", (name,), "fail", "", rule.metric, bound)
+        column, missing = self.difference((name,), ("base", "image"), rule.metric)
+        if column is None:
+            return replace(check, reason=f"protected {name}: {missing}")
+        found = estimate(column.values, column.images, self.seed, self.replicates, gate.confidence)
+        text = f"protected {name}, tuned - base: {describe(found, rule.metric)}"
+        if not _finite(found):
+            return replace(check, reason=f"{text}: not a number, so it cannot pass.", estimate=found)
+        beyond = f" beyond {_points(rule.margin, rule.metric)} points" if rule.margin else ""
+        low, needed = None, 0
+        verdict: Verdict = "pass"
+        if rule.rule == "no_significant_loss":
+            text += f": no significant loss{beyond}."
+        else:
+            low = one_sided(column.values, column.images, self.seed, self.replicates, gate.confidence)
+            error = (found.mean - low) / NormalDist().inv_cdf(gate.confidence)
+            needed = images_needed(error, found.images, found.mean - bound, 2 * gate.confidence - 1)
+            if found.images < gate.minimum_images:
+                verdict, needed = "inconclusive", max(needed, gate.minimum_images)
+                text += f": at least {gate.minimum_images} images are needed to decide."
+            elif low > bound:
+                text += f": no loss{beyond} (one-sided {_points(low, rule.metric, '+')})."
+            else:
+                verdict = "inconclusive"
+                text += f": a loss{beyond} is not excluded (one-sided {_points(low, rule.metric, '+')}); "
+                text += f"about {needed:,} images would decide." if needed else "no number of images would decide it."
+        if found.high < bound:
+            verdict, needed = "fail", 0
+            text = f"protected {name}, tuned - base: {describe(found, rule.metric)}: a significant loss{beyond}."
+        return replace(
+            check,
+            verdict=verdict,
+            reason=text,
+            estimate=found,
+            low_one_sided=low,
+            p_value=self.p_value(column, 0.0),
+            p_mcnemar=mcnemar(column.values, column.images),
+            detectable=detectable(found.error, gate.confidence),
+            images_needed=needed or None,
+        )
+
+    def p_value(self, column: Column, bound: float) -> float:
+        values = column.values
+        if bound and values.ndim == 1:
+            values = values - bound
+        elif bound:  # a ratio of its own takes the bound off the sum; the other side has none of it
+            shift = np.broadcast_to(np.array([-bound / 2, 1.0]), (len(values), 1, 2))
+            half = values.shape[1] // 2
+            values = np.concatenate([values[:, :half], shift, values[:, half:], shift], axis=1)
+        return sign_flip(values, column.images, self.seed, self.replicates)
+
+    def difference(self, names: Sequence[str], other: tuple[str, str], metric: str) -> tuple[Column | None, str]:
+        """tuned under the true image minus `other` (model, condition); or None and what is missing."""
+        for model, condition in (("tuned", "image"), other):
+            for name in names:
+                if self.scores.column([name], model, condition, metric) is None:
+                    return None, f"no {metric} of {name} by {model} under {condition!r}, so it cannot pass."
+        if not names:
+            return None, "no benchmark was scored, so it cannot pass."
+        tuned = self.scores.column(names, "tuned", "image", metric)
+        return self.scores.difference(tuned, self.scores.column(names, *other, metric)), ""
+
+    def expand(self, benchmarks: Sequence[str]) -> tuple[str, ...]:
+        return tuple(self.scores.benchmarks) if EVERY in benchmarks else tuple(benchmarks)
 
 
-def _protected(gate: Gate, rule: Protected, name: str, scores: Scores, seed: int, replicates: int) -> Check:
-    column, missing = _difference(scores, (name,), ("base", "image"), rule.metric)
-    if column is None:
-        return Check("protected", "tuned - base", (name,), "fail", f"protected {name}: {missing}")
-    found = estimate(column.values, column.images, seed, replicates, gate.confidence)
-    text = f"protected {name}, tuned - base: {describe(found)}"
-    beyond = f" beyond {100 * rule.margin:g} points" if rule.margin else ""
-    verdict: Verdict
-    if not _finite(found):
-        verdict, text = "fail", f"{text}: not a number, so it cannot pass."
-    elif found.high < -rule.margin:
-        verdict, text = "fail", f"{text}: a significant loss{beyond}."
-    else:
-        verdict, text = "pass", f"{text}: no significant loss{beyond}."
-    p = sign_flip(column.values, column.images, seed, replicates)
-    least = detectable(found.error, gate.confidence)
-    return Check("protected", "tuned - base", (name,), verdict, text, found, p, least)
-
-
-def _difference(
-    scores: Scores, names: Sequence[str], other: tuple[str, str], metric: Metric
-) -> tuple[Column | None, str]:
-    """tuned under the true image minus `other` (model, condition); or None and what is missing."""
-    for model, condition in (("tuned", "image"), other):
-        for name in names:
-            if scores.column([name], model, condition, metric) is None:
-                return None, f"no {metric} of {name} by {model} under {condition!r}, so it cannot pass."
-    if not names:
-        return None, "no benchmark was scored, so it cannot pass."
-    tuned = scores.column(names, "tuned", "image", metric)
-    return scores.difference(tuned, scores.column(names, *other, metric)), ""
-
-
-def describe(found: Estimate) -> str:
+def describe(found: Estimate, metric: str = "accuracy") -> str:
     """A difference in words.
 
     >>> describe(Estimate(0.05, 0.01, 0.09, 0.02, 400, 100))
     '+5.0 points [+1.0, +9.0] on 400 questions about 100 images'
     """
-    points = f"{100 * found.mean:+.1f} points [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    times = POINTS.get(metric, 100.0)
+    points = f"{times * found.mean:+.1f} points [{times * found.low:+.1f}, {times * found.high:+.1f}]"
     return f"{points} on {found.items:,} questions about {found.images:,} images"
 
 
-def _expand(benchmarks: Sequence[str], scores: Scores) -> tuple[str, ...]:
-    return tuple(scores.benchmarks) if EVERY in benchmarks else tuple(benchmarks)
+def _points(value: float, metric: str, sign: str = "") -> str:
+    """
+    >>> _points(0.02, "accuracy"), _points(-0.0123, "accuracy", "+")
+    ('2', '-1.2')
+    """
+    scaled = POINTS.get(metric, 100.0) * value
+    return f"{scaled:+.1f}" if sign else f"{scaled:g}"
+
+
+def _improves(check: Check) -> float:
+    """The p-value of an improvement: a loss, however certain, is none."""
+    better = check.estimate is not None and check.estimate.mean > check.bound
+    return check.p_value if better and check.p_value is not None else 1.0
 
 
 def _finite(found: Estimate) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -14,11 +15,16 @@ from typing import Any
 import yaml
 
 from vistune.errors import VistuneError
+from vistune.evaluate import aggregates, judge
 from vistune.evaluate.answers import Answer
+from vistune.evaluate.judge import Case
 from vistune.evaluate.lm import VistuneLM
 from vistune.evaluate.tasks import best
 from vistune.params import parse, read_tree
 from vistune.records import ImageRef
+
+PLACES = ("sources", "data", "config_source")
+"""Settings of a task that name folders of this machine."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,14 @@ def load_suite(folder: Path, name: str, metadata: Mapping[str, Any], benchmarks:
         if unknown:
             raise VistuneError(f"suite {name} names {unknown[0]!r}; eval/tasks has {', '.join(manager.all_tasks)}.")
         loaded: Any = manager.load(wanted)
+    for name, task in loaded["tasks"].items():
+        if (task.config.metadata or {}).get("judged"):
+            judge.session(name)
     groups: dict[str, list[str]] = {}
     for group, members in loaded["group_map"].items():
         title = loaded["groups"][group].alias or group
-        names = [loaded["tasks"][m].eval_docs[0]["benchmark"] for m in members if _ranks(loaded["tasks"][m])]
+        tasks = [loaded["tasks"][m] for m in members]
+        names = [task.eval_docs[0]["benchmark"] for task in tasks if _ranks(task) or is_published(task)]
         if names:
             groups[title] = names
     return Loaded(loaded["tasks"], loaded, groups)
@@ -74,7 +84,8 @@ def pools(loaded: Loaded) -> dict[str, list[ImageRef]]:
     found: dict[str, dict[str, ImageRef]] = defaultdict(dict)
     for task in loaded.tasks.values():
         for doc in task.eval_docs:
-            found[doc["pool"]][doc["image"]["sha256"]] = ImageRef(**doc["image"])
+            for image in images_of(doc):
+                found[doc["pool"]][image["sha256"]] = ImageRef(**image)
     return {pool: [images[sha] for sha in sorted(images)] for pool, images in sorted(found.items())}
 
 
@@ -87,10 +98,17 @@ def run(loaded: Loaded, lm: VistuneLM, max_new_tokens: int) -> dict[str, Any]:
     from lm_eval import evaluate
 
     for task in loaded.tasks.values():
-        if task.OUTPUT_TYPE == "generate_until":
+        if task.OUTPUT_TYPE == "generate_until" and "max_gen_toks" not in (task.config.generation_kwargs or {}):
             task.set_config("generation_kwargs", {"max_gen_toks": max_new_tokens}, update=True)
+    lm.versions = {name: task.VERSION for name, task in loaded.tasks.items()}
     with _quiet():
         results = evaluate(lm=lm, task_dict=loaded.task_dict, bootstrap_iters=0, log_samples=False)
+    for table in ("results", "groups"):  # JSON has no NaN: null where a metric is not defined
+        for name, row in results.get(table, {}).items():
+            numbers = {k: v for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)}
+            results[table][name] = row | dict.fromkeys(numbers)
+    if asked := judge.about():
+        results["judge"] = asked
     results["configs"] = {name: _portable(config) for name, config in results["configs"].items()}
     return results
 
@@ -102,10 +120,12 @@ def collect(loaded: Loaded, model: str, condition: str) -> list[Answer]:
         by_doc: dict[int, list[Any]] = defaultdict(list)
         for instance in task.instances:
             by_doc[instance.doc_id].append(instance)
-        for instances in by_doc.values():
-            doc = instances[0].doc
-            given = [i.resps[0] for i in sorted(instances, key=lambda i: i.idx)]
-            values = task.process_results(doc, given)
+        docs = [instances[0].doc for instances in by_doc.values()]
+        said = [[i.resps[0] for i in sorted(instances, key=lambda i: i.idx)] for instances in by_doc.values()]
+        valued = [task.process_results(doc, given) for doc, given in zip(docs, said, strict=True)]
+        terms = aggregates.of_items(task.aggregation(), valued)
+        clusters = aggregates.clusters(docs, images_of)
+        for doc, given, values, parts, cluster in zip(docs, said, valued, terms, clusters, strict=True):
             if _ranks(task):
                 means = [r.mean for r in given]
                 kind, text = "choice", doc["choices"][best(means)]
@@ -117,15 +137,16 @@ def collect(loaded: Loaded, model: str, condition: str) -> list[Answer]:
                 }
             else:
                 kind, text, scores = "generation", given[0], {}
-                metrics = {"exact_match": values["exact_match"]}
+                metrics = _of_one(task, values)
+            images = images_of(doc)
             answers.append(
                 Answer(
                     item=doc["id"],
                     benchmark=doc["benchmark"],
                     task=doc["task"],
                     concepts=doc["concepts"],
-                    image=doc["image"]["sha256"],
-                    path=doc["image"]["path"],
+                    image=images[0]["sha256"] if images else "",
+                    path=images[0]["path"] if images else "",
                     question=doc["question"],
                     gold=doc["answer"],
                     model=model,
@@ -134,9 +155,48 @@ def collect(loaded: Loaded, model: str, condition: str) -> list[Answer]:
                     answer=text,
                     metrics=metrics,
                     scores=scores,
+                    cluster=cluster,
+                    terms=parts,
                 )
             )
     return answers
+
+
+def is_published(task: Any) -> bool:
+    """Whether a task is one of the published benchmarks, not of the sources'."""
+    return "about" in (task.config.metadata or {})
+
+
+def described(loaded: Loaded) -> dict[str, dict[str, Any]]:
+    """What the scorecard says about published benchmarks, from their task files."""
+    found = {}
+    for task in loaded.tasks.values():
+        if is_published(task):
+            about = task.config.metadata["about"]
+            name = task.eval_docs[0]["benchmark"]
+            found[name] = {"task": about["metric"], "concepts": "external", "trained_task": False}
+            found[name]["licence"] = about["licence"]
+    return found
+
+
+def _of_one(task: Any, values: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics that one document has by itself: not F1, nor what else is only defined over many. `accuracy` is the
+    first of those where more is better, whatever its benchmark calls it (ANLS, ROUGE-L, a judge's score)."""
+    found, better = {}, task.higher_is_better()
+    for name, value in values.items():
+        if isinstance(value, Case):
+            value = task.aggregation()[name]([value])
+        if isinstance(value, float) and math.isfinite(value):
+            found[name] = value
+    first = next((name for name in found if better.get(name)), "")
+    if first and is_published(task):
+        found.setdefault("accuracy", found[first])
+    return found
+
+
+def images_of(doc: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The references of the images that a document shows, in order."""
+    return doc["images"] if "images" in doc else [doc["image"]]
 
 
 def _write_task(folder: Path, template: Path, benchmark: str) -> None:
@@ -151,7 +211,7 @@ def _ranks(task: Any) -> bool:
 
 def _portable(config: dict[str, Any]) -> dict[str, Any]:
     """A task's configuration without the paths of this machine."""
-    metadata = {k: v for k, v in (config.get("metadata") or {}).items() if k not in ("sources", "config_source")}
+    metadata = {k: v for k, v in (config.get("metadata") or {}).items() if k not in PLACES}
     return {**config, "metadata": metadata}
 
 

@@ -1,38 +1,57 @@
-"""lm-eval's view of our models: log-likelihoods and greedy answers about images.
+"""lm-eval's view of a model: log-likelihoods and answers about images, each computed once.
 
-lm-eval hands over single (question, answer, image) requests. Here they are grouped by image, questions and answers
-of one image share one packed row, and rows are batched by length. Visuals are image references, opened only when
-their features are needed, so no decoded picture waits in memory. `sequences` serves the families that this form does
-not fit.
+lm-eval hands over single (question, answer, image) requests. Here equal ones are asked once, what the log knows is not
+asked again, and the rest goes to an engine: one of our models (`engine`), or one behind a server (`server`). On
+several processes (torch.distributed) each has all requests and computes a share of the batches; all have all answers
+afterwards, in the order of the requests, so to lm-eval there is one process.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
 
 from vistune.errors import VistuneError
-from vistune.evaluate import engine
-from vistune.evaluate.images import Features, Shown
-from vistune.evaluate.packing import Ask, Row, batches, lay_out, split
+from vistune.evaluate import questions as asking
+from vistune.evaluate.images import Pictures, Shown
+from vistune.evaluate.questions import Question
 from vistune.evaluate.responses import ResponseLog
 from vistune.hashing import digest
-from vistune.models.generation import decode_greedy
 from vistune.progress import Progress
-from vistune.records import ImageRef
 
-ROW_TOKENS = 512
-"""Rows longer than this are split at a question: attention over a row costs its square."""
+Part = tuple[int, int]
 
-GENERATE_ROWS = 64
 
-Key = tuple[str, str]  # digests of the images that are shown, joined by commas ("" for none); question
+class Work(Protocol):
+    """Values that are computed together."""
+
+    @property
+    def parts(self) -> list[Part]: ...
+
+    def only(self, wanted: set[Part]) -> Self: ...
+
+
+class Answering(Protocol):
+    """`plan` is a pure function of the questions; `stream` gives the values of each batch once they are there, and
+    gives them to `keep` before, in whatever thread."""
+
+    fingerprint: str  # of the model and the code that runs it
+    tokens: int  # planned so far
+    spent: dict[str, float]  # what answering took in this run, by name
+
+    def plan(self, questions: Sequence[Question]) -> list[list[Any]]: ...
+
+    def stream(
+        self, planned: Sequence[list[Any]], keep: Callable[[dict[Part, Any]], None]
+    ) -> Iterator[tuple[list[Any], dict[Part, Any]]]: ...
+
+    def windows(self, text: str) -> list[Question]: ...
 
 
 class LogLikelihood(tuple[float, bool]):
@@ -50,174 +69,158 @@ class LogLikelihood(tuple[float, bool]):
         return self[0] / self.tokens
 
 
+@register_model("vistune")
 class VistuneLM(LM):
-    """`fingerprint` names the model's weights and the code that runs them; it is part of every log key."""
+    """log: None to remember nothing; shown: what the model sees instead of an image; versions: of tasks, by name."""
 
     MULTIMODAL = True
-    most_images = 1  # in one question
 
     def __init__(
         self,
-        model: Any,
-        features: Features,
-        log: ResponseLog,
-        fingerprint: str,
+        engine: Answering,
+        pictures: Pictures,
+        log: ResponseLog | None = None,
         shown: Shown = lambda image: image,
-        batch_tokens: int = 2048,
         label: str = "evaluate",
+        versions: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.features, self.log, self.fingerprint = model, features, log, fingerprint
-        self.shown, self.batch_tokens, self.label = shown, batch_tokens, label
+        self.engine, self.pictures, self.log, self.shown, self.label = engine, pictures, log, shown, label
+        self.versions = dict(versions or {})
         self.cost = {"tokens": 0, "batches": 0, "batches_from_log": 0, "questions": 0}
 
-    def loglikelihood(self, requests: Sequence[Instance]) -> list[LogLikelihood]:
-        wanted: dict[Key, dict[str, None]] = defaultdict(dict)  # question -> its answers, each once, in order
-        images: dict[str, ImageRef] = {}
-        where: list[tuple[Key, str]] = []
-        for request in requests:
-            context, continuation, visuals = self._parts(request)
-            question = (self._note(visuals, images), context)
-            wanted[question][continuation] = None
-            where.append((question, continuation))
+    @classmethod
+    def create_from_arg_obj(
+        cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> VistuneLM:
+        """For lm-eval's own door, after `import vistune.evaluate.lm`: model="vistune", model_args of `open_model`."""
+        return open_model(**arg_dict)
 
-        planned = self._rows(wanted, images)
-        scores: dict[tuple[Key, str], LogLikelihood] = {}
-        with Progress(self.label, len(wanted), "questions") as progress:
-            for batch in self._batches(planned):
-                names = [(q, answer) for questions, _ in batch for q in questions for answer in wanted[q]]
-                answers = self._score([row for _, row in batch], [qs[0][0] for qs, _ in batch], images)
-                scores |= {name: LogLikelihood(*answer) for name, answer in zip(names, answers, strict=True)}
-                progress.step(sum(len(questions) for questions, _ in batch))
-        self.cost["questions"] += len(wanted)
-        return [scores[name] for name in where]
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> VistuneLM:
+        from lm_eval.utils import simple_parse_args_string
+
+        return open_model(**simple_parse_args_string(arg_string))
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[LogLikelihood]:
+        """Of answers of the assistant, with what ends them; blanks around an answer belong to the chat template."""
+        found: dict[str, tuple[Question, dict[str, int]]] = {}
+        where: list[tuple[str, int]] = []
+        for request in requests:
+            question = self._asked(request)
+            answers = found.setdefault(question.identity, (question, {}))[1]
+            where.append((question.identity, answers.setdefault(request.args[1].strip(), len(answers))))
+        values = self._values({name: replace(q, answers=tuple(answers)) for name, (q, answers) in found.items()})
+        return [LogLikelihood(*values[name][part]) for name, part in where]
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
-        wanted: dict[tuple[int, bool], dict[Key, None]] = defaultdict(dict)  # (longest answer, blind) -> questions
-        images: dict[str, ImageRef] = {}
-        where: list[tuple[tuple[int, Key], list[str]]] = []
-        for request in requests:
-            context, arguments, visuals = self._parts(request)
-            if arguments.get("do_sample") or float(arguments.get("temperature") or 0) > 0:
-                raise VistuneError(f"task {request.task_name} asks for sampling; evaluation decodes greedily only.")
-            question = (self._note(visuals, images), context)
-            longest = int(arguments.get("max_gen_toks", 32))
-            wanted[longest, not visuals][question] = None
-            stops = arguments.get("until") or []
-            where.append(((longest, question), [stops] if isinstance(stops, str) else list(stops)))
-
-        texts: dict[tuple[int, Key], str] = {}
-        total = sum(map(len, wanted.values()))
-        with Progress(f"{self.label}, free", total, "answers") as progress:
-            for (longest, _), group in sorted(wanted.items()):
-                questions = sorted(group)
-                for start in range(0, len(questions), GENERATE_ROWS):
-                    part = questions[start : start + GENERATE_ROWS]
-                    answers = self._decode(part, images, longest)
-                    texts |= {(longest, q): text for q, text in zip(part, answers, strict=True)}
-                    progress.step(len(part))
-        self.cost["questions"] += total
-        return [_before(texts[name], stops) for name, stops in where]
-
-    def _score(self, rows: Sequence[Row], shas: list[str], images: Mapping[str, ImageRef]) -> list[Any]:
-        """One forward pass: `shas[n]` is the image of `rows[n]`; either all rows have one or none has."""
-
-        def compute() -> list[Any]:
-            features = self.features([images[sha] for sha in shas]) if shas[0] else None
-            return [list(answer) for answer in engine.score(self.model, rows, features)]
-
-        fed = [shas, [[r.ids, r.places, r.question, r.answer, r.reads] for r in rows]]
-        self.cost["tokens"] += sum(len(r.ids) for r in rows)
-        return self._once(["score", *fed], sum(len(r.lengths) for r in rows), compute)
-
-    def _decode(self, questions: Sequence[Key], images: Mapping[str, ImageRef], longest: int) -> list[str]:
-        """Free answers; either all questions show an image or none does."""
-        prefix = self.model.chat.prefix(images=1 if questions[0][0] else 0)
-        asked = [self.model.chat.question(text) for _, text in questions]
-        shas = sorted({sha for sha, _ in questions})
-        of = [shas.index(sha) for sha, _ in questions]
-
-        def compute() -> list[list[int]]:
-            features = self.features([images[sha] for sha in shas]) if shas != [""] else None
-            return decode_greedy(self.model, prefix, features, asked, of, longest)
-
-        answers = self._once(["generate", longest, prefix, shas, of, asked], len(asked), compute)
-        self.cost["tokens"] += len(prefix) * len(shas) + sum(map(len, asked)) + sum(map(len, answers))
-        return [self.model.chat.decode(answer) for answer in answers]
+        asked = [asking.wanted(self._asked(request), request.args[1]) for request in requests]
+        values = self._values({question.identity: question for question in asked}, "free")
+        return [values[question.identity][0][0] for question in asked]
 
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
-        names = ", ".join(sorted({str(r.task_name) for r in requests}))
-        raise VistuneError(
-            f"perplexity of running text is not measured for image models (tasks {names}). "
-            "Use tasks of type multiple_choice or generate_until."
-        )
+        """Of running text, without a chat template."""
+        windows: list[list[Question]] = []
+        for request in requests:
+            if len(request.args) > 1 and request.args[1].get("visual"):
+                raise VistuneError(f"task {request.task_name} asks for the perplexity of text with images.")
+            task = str(request.task_name)
+            found = self.engine.windows(request.args[0])
+            windows.append([replace(w, task=task, version=str(self.versions.get(task, ""))) for w in found])
+        values = self._values({w.identity: w for one in windows for w in one}, "text")
+        return [sum(values[w.identity][0][0] for w in one) for one in windows]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """The user's words of a zero-shot question. The template itself is applied to token ids, for every request,
-        so that no text can turn into a control token. Raises VistuneError for system or few-shot turns."""
-        if len(chat_history) != 1 or chat_history[0]["role"] != "user" or not add_generation_prompt:
-            roles = ", ".join(turn["role"] for turn in chat_history)
-            raise VistuneError(f"only single questions are evaluated (zero-shot); this prompt has the turns {roles}.")
-        return chat_history[0]["content"]
+        """The turns as a context. The template itself is applied to token ids, for every request, so that no text can
+        turn into a control token."""
+        return asking.written(chat_history, add_generation_prompt)
 
     @property
     def tokenizer_name(self) -> str:
-        return self.fingerprint
+        return self.engine.fingerprint
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         return ""
 
-    def _parts(self, request: Instance) -> tuple[str, Any, list[ImageRef]]:
-        """(question, continuation or generation arguments, the images that are shown)."""
-        context, second, *rest = request.args
-        visuals = rest[0].get("visual", []) if rest else []
-        if len(visuals) > self.most_images:
-            raise VistuneError(f"task {request.task_name} shows {len(visuals)} images in one question; expected one.")
-        try:
-            images = [self.shown(ImageRef(**visual)) for visual in visuals]
-        except TypeError:
+    def _asked(self, request: Instance) -> Question:
+        context, _, *rest = request.args
+        task = str(request.task_name)
+        visuals = (rest[0].get("visual") or []) if rest else []
+        images = [self.shown(self.pictures.take(visual, task)) for visual in visuals]
+        return asking.asked(context, images, task, str(self.versions.get(task, "")))
+
+    def _values(self, asked: Mapping[str, Question], kind: str = "") -> dict[str, list[Any]]:
+        """The values of each question by its identity: from the log, else computed, logged, and only then used."""
+        names = sorted(asked, key=lambda name: (_order(asked[name]), name))  # whatever order lm-eval asks in
+        questions = [asked[name] for name in names]
+        keys = {
+            (n, part): digest([self.engine.fingerprint, names[n], answer])
+            for n, question in enumerate(questions)
+            for part, answer in enumerate(question.answers or [""])
+        }
+        known = self._known({part: key for part, key in keys.items() if not questions[part[0]].temperature})
+        before = self.engine.tokens
+        planned = self.engine.plan(questions)
+        missing = keys.keys() - known.keys()
+        todo = [[w for work in batch if (w := work.only(missing)).parts] for batch in planned]
+        todo = [batch for batch in todo if batch]
+        rank, processes = _ranks()
+        values: dict[Part, Any] = dict(known)
+        label = f"{self.label}, {kind}" if kind else self.label
+
+        def keep(found: dict[Part, Any]) -> None:
+            final = {p: v for p, v in found.items() if not questions[p[0]].temperature and _whole(v)}
+            if self.log is not None and final:
+                self.log.add({keys[part]: value for part, value in final.items()})
+
+        with Progress(label, len(questions), "answers" if kind else "questions") as progress:
+            if known:
+                progress.step(len({n for n, _ in known} - {n for n, _ in missing}))
+            for batch, found in self.engine.stream(todo[rank::processes], keep):
+                values |= found
+                progress.step(len({n for work in batch for n, _ in work.parts}))
+        for others in _gathered({part: values[part] for part in missing if part in values}):
+            values |= others
+        if lost := [questions[n] for n, part in sorted(missing) if (n, part) not in values]:
             raise VistuneError(
-                f"task {request.task_name} gives {type(visuals[0]).__name__} as its visual; expected an image "
-                "reference (sha256, width, height, format, path), as vistune.evaluate.tasks.docs makes them."
-            ) from None
-        return context, second, [image for image in images if image is not None]
+                f"{len(lost)} of {len(keys)} answers are missing, the first of task {lost[0].task}: the server gave "
+                "none. Those it gave are kept: run again, and only the rest is asked."
+            )
+        self.cost["tokens"] += self.engine.tokens - before
+        self.cost["questions"] += len(questions)
+        self.cost["batches"] += len(todo)
+        self.cost["batches_from_log"] += len(planned) - len(todo)
+        return {name: [values[n, part] for part in range(questions[n].parts)] for n, name in enumerate(names)}
 
-    def _note(self, shown: Sequence[ImageRef], images: dict[str, ImageRef]) -> str:
-        images.update({image.sha256: image for image in shown})
-        return ",".join(image.sha256 for image in shown)
+    def _known(self, keys: Mapping[Part, str]) -> dict[Part, Any]:
+        """What the log holds; on several processes what it holds for the first, so that all plan the same."""
+        if self.log is not None:
+            self.log.refresh()
+        found = {part: self.log.get(key) for part, key in keys.items()} if self.log is not None else {}
+        return _gathered({part: value for part, value in found.items() if value is not None})[0]
 
-    def _rows(
-        self, wanted: Mapping[Key, Mapping[str, None]], images: Mapping[str, ImageRef]
-    ) -> list[tuple[list[Key], Any]]:
-        """The questions about each image in packed rows of at most ROW_TOKENS."""
-        chat = self.model.chat
-        planned = []
-        for sha, group in itertools.groupby(sorted(wanted), key=lambda question: question[0]):
-            questions = list(group)
-            prefix = chat.prefix(images=1 if sha else 0)
-            asks = [Ask(tuple(chat.question(q[1])), tuple(tuple(chat.answer(a)) for a in wanted[q])) for q in questions]
-            for part in split(len(prefix), [ask.tokens for ask in asks], ROW_TOKENS):
-                planned.append(([questions[n] for n in part], lay_out(prefix, [asks[n] for n in part])))
-        return planned
 
-    def _batches(self, planned: Sequence[tuple[list[Key], Any]]) -> Iterator[list[tuple[list[Key], Any]]]:
-        """Rows with and without an image never share a batch: the model takes one image for every row, or none."""
-        for blind in (False, True):
-            chosen = [entry for entry in planned if (not entry[0][0][0]) == blind]
-            for batch in batches([len(row.ids) for _, row in chosen], self.batch_tokens):
-                yield [chosen[n] for n in batch]
+def open_model(
+    pretrained: str, dtype: str = "auto", batch_tokens: int = 2048, evidence: str = "", log: str = "", images: str = "."
+) -> VistuneLM:
+    """pretrained: a folder; evidence: file of what other models saw in the images (MoAI); log: file of answers, from
+    which a killed run goes on; images: folder of relative image paths."""
+    from vistune.evaluate import engine
+    from vistune.files import tree_digest
 
-    def _once(self, fed: list[Any], count: int, compute: Callable[[], list[Any]]) -> list[Any]:
-        """The batch's answers from the log, else computed and logged."""
-        key = digest([self.fingerprint, *fed])
-        known = self.log.get(key, count)
-        if known is not None:
-            self.cost["batches_from_log"] += 1
-            return known
-        answers = compute()
-        self.log.add(key, answers)
-        self.cost["batches"] += 1
-        return answers
+    vlm, pictures = engine.load(Path(pretrained), dtype), Pictures(Path(images))
+    aside = engine.read_evidence(evidence)
+    made = engine.Engine(vlm, pictures, fingerprint(tree_digest(Path(pretrained)), vlm, evidence), batch_tokens, aside)
+    return VistuneLM(made, pictures, ResponseLog(Path(log)).__enter__() if log else None)
+
+
+def fingerprint(model: str, vlm: Any, evidence: str = "") -> str:
+    """Names everything but the question that an answer of one of our models depends on. model: digest of its files."""
+    from vistune.hashing import file_digest
+
+    dtype = str(vlm.model.get_input_embeddings().weight.dtype).removeprefix("torch.")
+    aside = [file_digest(Path(evidence))] if evidence else []
+    return digest([model, dtype, str(vlm.model.device), code_digest(), *aside])
 
 
 def code_digest() -> str:
@@ -229,19 +232,35 @@ def code_digest() -> str:
     from vistune.files import files_under
     from vistune.hashing import file_digest
 
-    here = Path(__file__).parent
-    sources = [here.parent / "models" / "generation.py"] + [
-        here / name for name in ("engine.py", "packing.py", "lm.py", "sequences.py", "images.py")
-    ]
+    names = ("engine", "decoding", "prefixes", "packing", "sequences", "questions", "lm", "images")
+    sources = [Path(__file__).with_name(f"{name}.py") for name in names]
     sources += [p for p in files_under(Path(models.__file__).parent) if p.suffix == ".py"]
     return digest([[p.name, file_digest(p)] for p in sources] + [torch.__version__, transformers.__version__])
 
 
-def _before(text: str, stops: Sequence[str]) -> str:
-    """The text before the first stop string.
+def _order(question: Question) -> tuple[list[str], list[str]]:
+    return [image.sha256 for image in question.images], [turn.text for turn in question.turns]
 
-    >>> _before("a cat. A dog.", [".", "!"])
-    'a cat'
-    """
-    ends = [text.index(stop) for stop in stops if stop and stop in text]
-    return text[: min(ends)].strip() if ends else text
+
+def _whole(value: Any) -> bool:
+    """Not an answer that a server withheld."""
+    return not isinstance(value[0], str) or value[1] in ("stop", "length")
+
+
+def _ranks() -> tuple[int, int]:
+    from torch import distributed
+
+    ready = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if ready else (0, 1)
+
+
+def _gathered(mine: dict[Part, Any]) -> list[dict[Part, Any]]:
+    """Of all processes, in their order."""
+    from torch import distributed
+
+    processes = _ranks()[1]
+    if processes == 1:
+        return [mine]
+    found: list[Any] = [None] * processes
+    distributed.all_gather_object(found, mine)
+    return found

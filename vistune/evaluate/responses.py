@@ -1,8 +1,10 @@
 """The write-ahead log of a model's answers: after a crash only what is missing is computed again.
 
-One file per model. One line is one batch: a digest of exactly what the batch fed to the model (token ids, image
-digests, layout) and of the code that computed it, and the answers. Because whole batches are remembered, a resumed
-run computes the same batches as an uninterrupted one, and its answers are equal bit for bit.
+One file per model, to which any number of processes may append. A line holds the answers of one batch by their keys;
+a key is a digest of everything that an answer depends on: the model and the code that runs it, the images, the
+conversation, what was wanted, and the task's version. A line is written at once and is on disk before its answers are
+used; one that a crash cut short counts for nothing. So after a crash a batch is known as a whole or not at all, what
+is computed again is computed in the same batches, and the answers equal those of an uninterrupted run bit for bit.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +22,75 @@ from vistune.hashing import canonical
 
 
 class ResponseLog:
-    """`with ResponseLog(path) as log:`; a second process that opens the same file waits."""
+    """`with ResponseLog(path) as log: log.get(key)`. An answer is any JSON value but null. Safe to use from threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.batches: dict[str, list[Any]] = {}
+        self.answers: dict[str, Any] = {}
+        self._end = 0  # bytes of the file that were read
+        self._mutex = threading.Lock()
 
     def __enter__(self) -> ResponseLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(self.path, "a+b")
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-        self._recover()
+        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        os.fsync(folder)  # a new file is on disk only when its name is
+        os.close(folder)
+        self.refresh()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.file.close()
+        os.close(self._file)
 
-    def _recover(self) -> None:
-        """Reads whole lines up to the first damaged one (a write cut short), and cuts the file there."""
-        self.file.seek(0)
-        good = 0
-        for line in self.file:
-            entry = _parse(line)
-            if entry is None:
-                break
-            self.batches[entry["batch"]] = entry["answers"]
-            good += len(line)
-        self.file.truncate(good)
-        self.file.seek(0, os.SEEK_END)
+    def __len__(self) -> int:
+        return len(self.answers)
 
-    def get(self, key: str, count: int) -> list[Any] | None:
-        """The answers of a batch, or None unless all `count` of them are there."""
-        found = self.batches.get(key)
-        return found if found is not None and len(found) == count else None
+    def get(self, key: str) -> Any:
+        """The answer, or None."""
+        return self.answers.get(key)
 
-    def add(self, key: str, answers: list[Any]) -> None:
-        """On disk when this returns."""
-        self.file.write(canonical({"batch": key, "answers": answers}) + b"\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.batches[key] = answers
+    def refresh(self) -> None:
+        """Reads what was appended since, by this process or others."""
+        with self._mutex, self._locked():
+            self._read()
+
+    def add(self, answers: Mapping[str, Any]) -> None:
+        """On disk when this returns, all of them or, after a crash, none."""
+        with self._mutex, self._locked():
+            self._read()  # cuts off what a killed process left half-written
+            line = canonical({"answers": dict(answers)}) + b"\n"
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fsync(self._file)
+            self._end += len(line)
+            self.answers |= answers
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Nobody else is writing, so an incomplete line was left by a process that is gone."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _read(self) -> None:
+        """Reads whole lines up to the first damaged one, and cuts the file there."""
+        size = os.fstat(self._file).st_size
+        if size < self._end:  # another process found damage in what was read before
+            self._end = 0
+        if size == self._end:
+            return
+        with open(self.path, "rb") as file:
+            file.seek(self._end)
+            for line in file:
+                found = _parse(line)
+                if found is None:
+                    os.ftruncate(self._file, self._end)
+                    return
+                self.answers |= found
+                self._end += len(line)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -66,5 +100,5 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         entry = json.loads(line)
     except ValueError:
         return None
-    whole = isinstance(entry, dict) and isinstance(entry.get("batch"), str) and isinstance(entry.get("answers"), list)
-    return entry if whole else None
+    found = entry.get("answers") if isinstance(entry, dict) else None
+    return found if isinstance(found, dict) else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from vistune.evaluate.answers import Column, Metric, Scores
+from vistune.evaluate.answers import Column, Scores
 from vistune.evaluate.statistics import detectable, estimate, majority
 
 SCHEMA_VERSION = 1
@@ -92,7 +92,7 @@ def _differences(
     names: Sequence[str],
     pairs: Sequence[tuple[str, str]],
     options: Mapping[str, Any],
-    metric: Metric,
+    metric: str,
 ) -> list[dict[str, Any]]:
     """tuned - base under the true image, and each model's true image minus its blind conditions."""
     compared = [(("tuned", "image"), ("base", "image"))]

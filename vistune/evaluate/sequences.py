@@ -1,122 +1,104 @@
-"""lm-eval's view of any model family: each question with each of its answers is a sequence of its own.
+"""Whole sequences, for models whose prefixes cannot be shared: each question with each of its answers is a row.
 
-The packed trees of `lm` need one picture of a fixed number of tokens before the words. Here pictures stand wherever the
-family's template writes them, as many as a question shows; prompts, labels and padding are those of training, so what
-is scored is what was learned. Pictures that several sequences of a batch show are cut into views once, and encoded once
-where the family is composed of our blocks.
+What a model known by its processor alone does inside is not known: it may let what stands behind a picture change what
+it sees in it, keep a cache of another kind, or count positions its own way. `differs` tries.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vistune.evaluate.lm import Key, VistuneLM
-from vistune.evaluate.responses import ResponseLog
-from vistune.models.families.base import Composed, Picture
-from vistune.models.labels import IGNORE
-from vistune.models.reader import Reading
-from vistune.models.vlm import Vlm
-from vistune.records import ImageRef, Message
-from vistune.store import open_image
+from vistune.errors import VistuneError
+from vistune.evaluate.questions import Question, before
+from vistune.hashing import digest
+from vistune.records import Message
+
+if TYPE_CHECKING:
+    from vistune.evaluate.engine import Engine, Visit
+    from vistune.evaluate.prefixes import Trunk
+    from vistune.models.families.base import Picture
+
+CLOSE = {torch.float32: 1e-3}
+"""Nats a token by which two ways of computing the same differ at most."""
+
+ROUGH = 0.15
+"""The same in 16 bits."""
+
+FAILURES = (VistuneError, RuntimeError, ValueError, TypeError, AttributeError, LookupError)
+"""What models raise that do not take a mask, positions or a cache as they are given here."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A question with the answers to score."""
-
-    shas: tuple[str, ...]  # of the pictures it shows
-    readings: tuple[Reading, ...]  # with each answer
-    starts: tuple[int, ...]  # the token of each at which the answer starts
-
-    @property
-    def ids(self) -> list[int]:
-        return [token for reading in self.readings for token in reading.ids]
-
-
-class SequenceLM(VistuneLM):
-    """model: a `Vlm`; root: the folder of the images' paths; the rest as `VistuneLM` has it."""
-
-    most_images = 1 << 30
-
-    def __init__(self, model: Vlm, root: Path, log: ResponseLog, fingerprint: str, *rest: Any, **more: Any) -> None:
-        super().__init__(model, None, log, fingerprint, *rest, **more)  # type: ignore[arg-type]
-        self.root = root
-
-    def _rows(
-        self, wanted: Mapping[Key, Mapping[str, None]], images: Mapping[str, ImageRef]
-    ) -> list[tuple[list[Key], Asked]]:
-        return [([key], self._ask(key, list(wanted[key]), images)) for key in sorted(wanted)]
-
-    def _ask(self, key: Key, answers: Sequence[str], images: Mapping[str, ImageRef]) -> Asked:
-        shas, question = _shas(key), _question(key)
-        sizes = [(images[sha].width, images[sha].height) for sha in shas]
-        read = self.model.reader.read
-        prompt = read(question, sizes, prompt=True, sample=key[1])
-        readings = [read([*question, Message("assistant", answer)], sizes, sample=key[1]) for answer in answers]
-        return Asked(shas, tuple(readings), tuple(_common(prompt.ids, reading.ids) for reading in readings))
-
-    def _score(self, rows: Sequence[Any], shas: list[str], images: Mapping[str, ImageRef]) -> list[Any]:
-        fed = [[asked.shas, [r.ids for r in asked.readings], asked.starts] for asked in rows]
-        self.cost["tokens"] += sum(len(asked.ids) for asked in rows)
-        count = sum(len(asked.readings) for asked in rows)
-        return self._once(["sequences", fed], count, lambda: self._logprobs(rows, images))
-
-    @torch.inference_mode()
-    def _logprobs(self, rows: Sequence[Asked], images: Mapping[str, ImageRef]) -> list[list[Any]]:
-        """[sum of log-probabilities in nats, every token the most likely one, number of tokens] of each answer."""
-        reader, model = self.model.reader, self.model.model
-        looked = {asked.shas: self._look(asked, images) for asked in rows}
-        readings = [reading for asked in rows for reading in asked.readings]
-        starts = [start for asked in rows for start in asked.starts]
-        pictures = [looked[asked.shas] for asked in rows for _ in asked.readings]
-        inputs = reader.batch(readings, pictures, "left")
-        inputs.pop("labels")
-        if isinstance(reader.family, Composed) and any(pictures):
-            seen = {shas: model.see(found) for shas, found in looked.items() if found}
-            shown = [asked.shas for asked in rows for _ in asked.readings]
-            inputs["image_features"] = [one for shas in shown if shas for one in seen[shas]]
-        inputs = {k: v.to(model.device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
-        keep = max(reading.length - start for reading, start in zip(readings, starts, strict=True)) + 1
-        logits = model(**inputs, logits_to_keep=keep, use_cache=False).logits.float()
-        results = []
-        for reading, start, row in zip(readings, starts, logits, strict=True):
-            learned = [t for t in range(start, reading.length) if reading.labels[t] != IGNORE]
-            states = row[[len(row) - reading.length + t - 1 for t in learned]]
-            wanted = torch.tensor([reading.labels[t] for t in learned], device=row.device)
-            logprobs = states.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
-            greedy = bool((states.argmax(-1) == wanted).all())
-            results.append([math.fsum(logprobs.tolist()), greedy, len(learned)])
-        return results
-
-    def _look(self, asked: Asked, images: Mapping[str, ImageRef]) -> list[Picture]:
-        return self.model.reader.look(asked.readings[0], [open_image(self.root, images[sha]) for sha in asked.shas])
-
-    def _decode(self, questions: Sequence[Key], images: Mapping[str, ImageRef], longest: int) -> list[str]:
-        def compute() -> list[str]:
-            shown = [[open_image(self.root, images[sha]) for sha in _shas(key)] for key in questions]
-            return self.model.generate([_question(key) for key in questions], shown, longest)
-
-        return self._once(["sequences, free", longest, [list(key) for key in questions]], len(questions), compute)
+def run(trunk: Trunk, batch: Sequence[Visit], pictures: Sequence[Picture], seen: Sequence[Any] = ()) -> dict[Any, Any]:
+    """The values of all parts, as `decoding.run` gives them. Each visit is one row."""
+    reader, model = trunk.reader, trunk.model
+    readings = [visit.prefix for visit in batch]
+    inputs = reader.batch(readings, [pictures], "left")
+    inputs.pop("labels")
+    inputs = {k: v.to(trunk.device) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
+    asked = [visit.asked[0] for visit in batch]
+    if not asked[0].ask.answers:
+        return _generated(trunk, batch, inputs)
+    keep = max(len(one.ask.answers[0]) for one in asked) + 1
+    logits = model(**inputs, logits_to_keep=keep, use_cache=False).logits.float()
+    found: dict[Any, Any] = {}
+    for visit, one, row in zip(batch, asked, logits, strict=True):
+        wanted = torch.tensor(one.ask.answers[0], device=row.device)
+        states = row[-len(wanted) - 1 : -1]
+        logprobs = states.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
+        found[visit.parts[0]] = [math.fsum(logprobs.tolist()), bool((states.argmax(-1) == wanted).all()), len(wanted)]
+    return found
 
 
-def _shas(key: Key) -> tuple[str, ...]:
-    return tuple(key[0].split(",")) if key[0] else ()
+def _generated(trunk: Trunk, batch: Sequence[Visit], inputs: dict[str, Any]) -> dict[Any, Any]:
+    asked = [visit.asked[0] for visit in batch]
+    tokenizer = trunk.reader.tokenizer
+    stops = sorted({stop for one in asked for stop in (*trunk.stop, *one.stops)}) if len(batch) == 1 else trunk.stop
+    more: dict[str, Any] = {"stop_strings": list(stops), "tokenizer": tokenizer} if stops else {}
+    length = inputs["input_ids"].shape[1]
+    rows = trunk.model.generate(
+        **inputs,
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max(one.longest for one in asked),
+        eos_token_id=sorted(trunk.ends) or None,
+        pad_token_id=trunk.reader.pad_id,
+        **more,
+    )[:, length:].tolist()
+    found: dict[Any, Any] = {}
+    for visit, one, row in zip(batch, asked, rows, strict=True):
+        end = next((n for n, token in enumerate(row) if token in trunk.ends), len(row))
+        ids = row[: min(end, one.longest)]
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        cut = before(text, (*trunk.stop, *one.stops))
+        ended = end < min(len(row), one.longest) or len(ids) < one.longest or cut != text.strip()
+        found[visit.parts[0]] = [cut, "stop" if ended else "length"]
+    return found
 
 
-def _question(key: Key) -> list[Message]:
-    return [Message("user", key[1], tuple(range(len(_shas(key)))))]
+def differs(engine: Engine) -> str:
+    """Why shared prefixes do not give what whole sequences give; nothing where they do."""
+    from PIL import Image
 
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many ids both start with.
-
-    >>> _common([1, 2, 3], [1, 2, 4, 5])
-    2
-    """
-    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    noise = bytes.fromhex(digest("probe")) * (40 * 30 * 3 // 32 + 1)
+    image = engine.pictures.take(Image.frombytes("RGB", (40, 30), noise[: 40 * 30 * 3]))
+    texts, answers = ("What is on the left?", "Is there a cat in it?"), ("a dog", "yes")
+    questions = [Question((Message("user", text, (0,)),), (image,), answers, task="probe") for text in texts]
+    values: list[dict[Any, Any]] = []
+    try:
+        for engine.sharing in ("nothing", "pictures"):
+            values.append({})
+            for _, found in engine.stream(engine.plan(questions)):
+                values[-1] |= found
+    except FAILURES as error:
+        if engine.sharing == "nothing":
+            raise
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    finally:
+        engine.tokens = 0
+    close = CLOSE.get(engine.vlm.model.dtype, ROUGH)
+    worst = max(abs(value[0] - values[1][part][0]) / value[2] for part, value in values[0].items())
+    return "" if worst <= close else f"log-probabilities differ by {worst:.2g} nats a token"

@@ -6,21 +6,18 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistune import sources, store
 from vistune.errors import VistuneError
-from vistune.evaluate import engine, gallery, gate, harness, page, scorecard
+from vistune.evaluate import engine, gallery, gate, harness, judge, page, scorecard
 from vistune.evaluate.answers import Answer, Scores, write_answers
-from vistune.evaluate.images import Condition, Features, shown
-from vistune.evaluate.lm import VistuneLM, code_digest
+from vistune.evaluate.images import Condition, Pictures, shown
+from vistune.evaluate.lm import VistuneLM, fingerprint
 from vistune.evaluate.responses import ResponseLog
-from vistune.evaluate.sequences import SequenceLM
+from vistune.evaluate.server import ServerEngine
 from vistune.files import tree_digest, write_json, write_text
-from vistune.hashing import digest
-from vistune.models.vlm import Vlm
 from vistune.records import Reject
 
 if TYPE_CHECKING:
@@ -32,56 +29,57 @@ FOLDERS = {"base": "base", "tuned": "model"}  # model -> folder in the output of
 
 def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:
     check(params)
+    with judge.in_session(params.judge, context.home, context.seed):
+        return score(params, inputs, output, context)
+
+
+def score(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:
     root, definitions = Path(inputs["sources"]), context.root / "eval"
     rule = gate.load_gate(definitions, params.gate)
     benchmarks = sources.load(root)[1]
-    metadata = {"sources": str(root), "seed": context.seed, "limit": params.limit}
+    metadata = {"sources": str(root), "data": params.data, "seed": context.seed, "limit": params.limit}
     metadata["generated_images"] = params.generated_images
     loaded = harness.load_suite(definitions, params.suite, metadata, [b.name for b in benchmarks])
-    pools = harness.pools(loaded)
+    pools, published = harness.pools(loaded), [Path(params.data)] if params.data else []
     refuse_leaks((i.sha256 for images in pools.values() for i in images), Path(inputs["validate"]))
 
     answers: list[Answer] = []
     costs: dict[str, Any] = {}
     models: dict[str, str] = {}
     runs: dict[str, tuple[Condition, ...]] = {k: v for k, v in asdict(params.conditions).items() if v}
+    runs |= {name: server.conditions for name, server in params.servers.items()}
     for name, conditions in runs.items():
-        folder = Path(inputs["tune"]) / FOLDERS[name]
-        models[name] = tree_digest(folder)
-        model = engine.load(folder, params.dtype)
-        weights = model.model if isinstance(model, Vlm) else model
-        dtype = str(weights.get_input_embeddings().weight.dtype).removeprefix("torch.")
-        fingerprint = digest([models[name], dtype, str(weights.device), code_digest()])
-        adapter: Any = partial(SequenceLM, model, root)
-        if not isinstance(model, Vlm):
-            adapter = partial(VistuneLM, model, Features(model, root))
+        pictures = Pictures(root, *published)
+        models[name], answering = opened(name, params, Path(inputs["tune"]), pictures, context.seed)
         with ResponseLog(context.home / "responses" / f"{models[name][:32]}.jsonl") as log:
             for condition in conditions:
                 start = time.monotonic()
                 see = shown(condition, pools, context.seed)
-                lm = adapter(log, fingerprint, see, params.batch_tokens, f"{name} · {condition}")
+                lm = VistuneLM(answering, pictures, log, see, f"{name} · {condition}")
                 results = harness.run(loaded, lm, params.max_new_tokens)
                 write_json(output / "lm_eval" / f"{name}-{condition}.json", results)
                 answers += harness.collect(loaded, name, condition)
                 costs[f"{name}/{condition}"] = {k: lm.cost[k] for k in ("questions", "tokens")}
                 spent = {"seconds": time.monotonic() - start, "batches_from_log": lm.cost["batches_from_log"]}
+                spent |= answering.spent
                 context.log({f"{k}/{name}/{condition}": float(v) for k, v in spent.items()}, 0)
-        del model, weights, adapter
+        del answering
 
     write_answers(output / "answers.jsonl", answers)
     scores = Scores(answers)
     about = {
         b.name: {"task": b.task, "concepts": b.concepts, "trained_task": b.trained_task, "licence": b.licence}
         for b in benchmarks
-    }
+    } | harness.described(loaded)
     card = scorecard.build(scores, loaded.groups, about, runs, context.seed, params.replicates, params.confidence)
     card |= {"suite": params.suite, "models": models, "limit": params.limit}
     verdict = gate.decide(rule, scores, context.seed, params.replicates)
     write_json(output / "scorecard.json", card)
     write_json(output / "verdict.json", {"schema": scorecard.SCHEMA_VERSION, "gate_name": params.gate, **verdict})
-    errors = gallery.errors(answers, root, context.seed)
+    drawn = published[0] if published and harness.described(loaded) else root
+    errors = gallery.errors(answers, drawn, context.seed)
     pairs = gallery.side_by_side(answers, context.seed)
-    write_text(output / "scorecard.html", page.render(card, verdict, errors, pairs, root))
+    write_text(output / "scorecard.html", page.render(card, verdict, errors, pairs, drawn))
 
     asked, beyond = count_items(loaded)
     rejects = [Reject("evaluate", f"{b}", "beyond_limit", "") for b, n in sorted(beyond.items()) for _ in range(n)]
@@ -98,7 +96,28 @@ def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Conte
     }
 
 
+def opened(
+    name: str, params: Params, tuned: Path, pictures: Pictures, seed: int
+) -> tuple[str, engine.Engine | ServerEngine]:
+    """What names a model, and what answers for it."""
+    if name in params.servers:
+        server = ServerEngine(params.servers[name], pictures, f"evaluate.servers.{name}", seed)
+        return server.fingerprint, server
+    folder = tuned / FOLDERS[name]
+    digest, model = tree_digest(folder), engine.load(folder, params.dtype)
+    aside = engine.read_evidence(params.evidence)
+    named = fingerprint(digest, model, params.evidence)
+    found = engine.Engine(model, pictures, named, params.batch_tokens, aside)
+    if found.note:
+        print(f"evaluate: {name} runs on whole sequences, without shared prefixes: {found.note}", flush=True)
+    return digest, found
+
+
 def check(params: Params) -> None:
+    if taken := sorted(params.servers.keys() & FOLDERS.keys()):
+        raise VistuneError(
+            f"evaluate.servers has {taken[0]}, which names a model of the run. Call the server otherwise."
+        )
     for name in ("limit", "batch_tokens", "generated_images", "max_new_tokens", "replicates"):
         value = getattr(params, name)
         if value is not None and value < 1:
@@ -125,10 +144,11 @@ def refuse_leaks(benchmark_images: Iterable[str], release: Path) -> None:
 
 
 def count_items(loaded: harness.Loaded) -> tuple[int, Counter[str]]:
-    """Items scored by ranking, and how many of each benchmark were left out by the limit."""
+    """Items of published benchmarks and those scored by ranking, and how many of each were left out by the limit (the
+    demo asks some of its items a second time, in free text)."""
     asked, beyond = 0, Counter[str]()
     for task in loaded.tasks.values():
-        if task.OUTPUT_TYPE == "multiple_choice":
+        if task.OUTPUT_TYPE == "multiple_choice" or harness.is_published(task):
             docs = task.eval_docs
             asked += len(docs)
             beyond[docs[0]["benchmark"]] += docs.total - len(docs)

@@ -1,0 +1,112 @@
+"""Processes that share the batches, and processes that are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import os
+import torch
+from torch import distributed
+from lm_eval.api.instance import Instance
+from vistune.evaluate.engine import Engine
+from vistune.evaluate.images import Pictures
+from vistune.evaluate.lm import VistuneLM
+from vistune.evaluate.responses import ResponseLog
+from vistune.models.vlm import build
+
+torch.set_num_threads(1)
+folder, root, log, shown = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
+rank = int(os.environ.get("RANK", 0))
+if "RANK" in os.environ:
+    distributed.init_process_group("gloo")
+pictures = Pictures(root)
+computed = []
+with ResponseLog(log) as kept:
+    engine = Engine(build("llava", seed=3), pictures, "model", 400)
+    stream = engine.stream
+    engine.stream = lambda planned, keep: stream(planned, lambda found: computed.extend(found) or keep(found))
+    lm = VistuneLM(engine, pictures, kept)
+    ranked = [
+        Instance("loglikelihood", {}, (f"Is it number {n}?", choice, {"visual": [image]}), 0, ("t", 0, 1))
+        for n in range(5) for image in shown for choice in ("yes", "no")
+    ]
+    free = [
+        Instance("generate_until", {}, (f"What is {n}?", {"max_gen_toks": 4}, {"visual": [image]}), 0, ("t", 0, 1))
+        for image in shown for n in range(3)
+    ]
+    found = {"scores": [list(one) for one in lm.loglikelihood(ranked)], "texts": lm.generate_until(free)}
+(folder / f"{rank}.json").write_text(json.dumps({**found, "computed": len(computed)}))
+if distributed.is_initialized():
+    distributed.destroy_process_group()
+"""
+
+
+def run(processes: int, folder: Path, root: Path, log: Path, shown: Any) -> list[dict[str, Any]]:
+    folder.mkdir()
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    subprocess.run([*command, str(script), str(folder), str(root), str(log), json.dumps(shown)], check=True)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(processes)]
+
+
+@pytest.mark.slow
+def test_two_ranks_answer_as_one_does(pictures: Any, tmp_path: Path) -> None:
+    root, images = pictures
+    shown = [asdict(image) for image in images]
+    (one,) = run(1, tmp_path / "one", root, tmp_path / "one.jsonl", shown)
+    two = run(2, tmp_path / "two", root, tmp_path / "two.jsonl", shown)
+    for rank in two:
+        assert rank["texts"] == one["texts"]
+        assert rank["scores"] == one["scores"], "the batches are the same, whoever computes them"
+    shares = [rank["computed"] for rank in two]
+    assert sum(shares) == one["computed"] and min(shares) > one["computed"] // 4
+    again = run(2, tmp_path / "again", root, tmp_path / "two.jsonl", shown)
+    assert [rank["computed"] for rank in again] == [0, 0], "both wrote to one log, and both read it"
+    assert again[0]["texts"] == one["texts"]
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_the_answers_are_those_of_an_undisturbed_run(pictures: Any, tmp_path: Path) -> None:
+    root, images = pictures
+    shown = json.dumps([asdict(image) for image in images])
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+
+    def started(name: str) -> subprocess.Popen[bytes]:
+        (tmp_path / name).mkdir(exist_ok=True)
+        log = tmp_path / f"{name}.jsonl"
+        return subprocess.Popen([sys.executable, str(script), str(tmp_path / name), str(root), str(log), shown])
+
+    assert started("whole").wait() == 0
+    whole = json.loads((tmp_path / "whole" / "0.json").read_text())
+    log = tmp_path / "killed.jsonl"
+    lines = len((tmp_path / "whole.jsonl").read_bytes().splitlines())
+    for kill in range(3):
+        known = log.stat().st_size if log.exists() else 0
+        process = started("killed")
+        while process.poll() is None and (log.stat().st_size if log.exists() else 0) <= known:
+            time.sleep(0.001)
+        time.sleep(0.004 * kill)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it was to be killed in the middle"
+    done = len(log.read_bytes().splitlines())
+    assert 3 <= done < lines
+    assert started("killed").wait() == 0
+    resumed = json.loads((tmp_path / "killed" / "0.json").read_text())
+    assert resumed["scores"] == whole["scores"] and resumed["texts"] == whole["texts"], "bit for bit"
+    assert 0 < resumed["computed"] < whole["computed"]
+    assert (tmp_path / "killed.jsonl").read_bytes().splitlines()[-1] == (
+        tmp_path / "whole.jsonl"
+    ).read_bytes().splitlines()[-1]

@@ -1,0 +1,132 @@
+"""Published benchmarks through the whole stage on tiny random models: short answers, yes or no, letters under rotation,
+ranked choices, charts; and one that a judge reads."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from published import lay_out
+
+from vistune import evaluate, store
+from vistune.errors import VistuneError
+from vistune.evaluate import Conditions, Judge, Params, judge
+from vistune.evaluate.answers import read_answers
+from vistune.evaluate.scorers import mmbench, pope
+from vistune.sources import Manifest, write_manifest
+from vistune.stages import Context
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("benchmarks")
+    lay_out(root)
+    return root
+
+
+@pytest.fixture
+def run(model_folders: Path, data: Path, tmp_path: Path) -> Any:
+    for folder in ("release", "sources"):
+        (tmp_path / folder).mkdir()
+    store.write_samples(tmp_path / "release", [])
+    write_manifest(tmp_path / "sources", Manifest())
+    shutil.copytree(REPOSITORY / "eval", tmp_path / "eval")
+    captions = tmp_path / "eval" / "tasks" / "chair" / "chair.yaml"
+    captions.write_text(captions.read_text().replace("max_gen_toks: 512", "max_gen_toks: 8"))
+    inputs = {"sources": tmp_path / "sources", "tune": model_folders, "validate": tmp_path / "release"}
+
+    def stage(output: str = "out", **params: Any) -> dict[str, Any]:
+        (tmp_path / output).mkdir(exist_ok=True)
+        settings = {"gate": "all", "limit": None, "replicates": 50, "data": str(data), **params}
+        context = Context(seed=1, home=tmp_path / "home", root=tmp_path)
+        return evaluate.run(Params(**settings), inputs, tmp_path / output, context)
+
+    return stage
+
+
+def results(folder: Path, model: str = "base") -> dict[str, Any]:
+    return json.loads((folder / "lm_eval" / f"{model}-image.json").read_text())
+
+
+def test_quick_suite_end_to_end(run: Any, tmp_path: Path, data: Path) -> None:
+    summary = run(suite="quick", conditions=Conditions(("image",), ("image",)))
+    found = results(tmp_path / "out")
+    assert str(data) not in json.dumps(found)
+    answers = [a for a in read_answers(tmp_path / "out" / "answers.jsonl") if a.model == "base"]
+    by = {name: [a for a in answers if a.benchmark == name] for name in found["results"]}
+    counts = {"gqa": 3, "pope_adversarial": 4, "mmbench_en_dev": 5, "aokvqa_ranked": 2, "chartqa_human": 1}
+    assert {name: len(rows) for name, rows in by.items()} == counts
+    assert summary["counts"] == {"in": 15, "out": 15, "rejected": {}}
+    for name in ("gqa", "pope_adversarial", "mmbench_en_dev", "chartqa_human"):
+        mean = sum(a.metrics["accuracy"] for a in by[name]) / len(by[name])
+        assert found["results"][name]["accuracy,none"] == pytest.approx(mean)
+        assert summary["metrics"][f"accuracy/{name}/base/image"] == pytest.approx(mean)
+    # Ranked: the likeliest choice; rotated: right only when every rotation is; yes or no: whatever is no "no" is a yes.
+    for answer in by["aokvqa_ranked"]:
+        assert answer.answer == max(answer.scores, key=answer.scores.__getitem__) and len(answer.scores) == 4
+    turns = [
+        (a.item.split("#")[0], int(a.item.split("#")[1]), bool(a.metrics["accuracy"])) for a in by["mmbench_en_dev"]
+    ]
+    assert found["results"]["mmbench_en_dev"]["circular,none"] == mmbench.circular(turns)
+    yes = sum(pope.answer(a.answer) == "yes" for a in by["pope_adversarial"])
+    assert found["results"]["pope_adversarial"]["yes_ratio,none"] == yes / 4
+    card = json.loads((tmp_path / "out" / "scorecard.json").read_text())
+    assert {b["name"] for b in card["benchmarks"]} == set(counts)
+    assert {b["licence"] for b in card["benchmarks"]} >= {"CC-BY-4.0", "GPL-3.0"}
+    # The same again comes from the log.
+    run("again", suite="quick", conditions=Conditions(("image",), ("image",)))
+    assert results(tmp_path / "again") == found
+
+
+def test_pictures_of_any_number(run: Any, tmp_path: Path) -> None:
+    """Questions without a picture, and captions; groups and totals over all items."""
+    run(suite="hallucination", conditions=Conditions(("image",), ()))
+    found = results(tmp_path / "out")
+    assert (
+        set(found["results"]) >= {"pope", "hallusionbench", "chair"} and found["results"]["chair"]["length,none"] >= 0
+    )
+    f1 = [found["results"][f"pope_{setting}"]["f1,none"] for setting in ("random", "popular", "adversarial")]
+    assert found["groups"]["pope"]["f1,none"] == pytest.approx(sum(f1) / 3)
+    hallusion = [a for a in read_answers(tmp_path / "out" / "answers.jsonl") if a.benchmark == "hallusionbench"]
+    assert [bool(a.image) for a in sorted(hallusion, key=lambda a: a.item)] == [False, True, True]
+
+
+def test_a_suite_that_needs_a_judge_is_refused_without_one(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(VistuneError, match=r"mm_vet needs a judge: set evaluate\.judge\.model"):
+        run(suite="judged", conditions=Conditions(("image",), ()))
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    with pytest.raises(VistuneError, match=r"evaluate\.judge needs a key: the environment variable JUDGE_KEY"):
+        run(suite="judged", judge=Judge(model="m", api_key_env="JUDGE_KEY"))
+
+
+def test_a_judged_suite(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "eval" / "suites" / "vet.yaml").write_text("tasks: [mm_vet, hallusionbench_judged]\n")
+    for path in (tmp_path / "eval" / "tasks").glob("*/*.yaml"):
+        path.write_text(re.sub(r"max_gen_toks: \d+", "max_gen_toks: 4", path.read_text()))
+    said = {"mm_vet": ["0.5", "maybe"], "hallusionbench": ["incorrect", "incorrect"]}
+    monkeypatch.setenv("JUDGE_KEY", "planted")
+    monkeypatch.setattr(judge.Session, "replies", lambda self, cases: [said[one.protocol] for one in cases])
+    asked = Judge(model="m", api_key_env="JUDGE_KEY", votes=2)
+    run(suite="vet", conditions=Conditions(("image",), ()), judge=asked)
+    found = results(tmp_path / "out")
+    assert found["judge"] == {"model": "m", "versions": [], "votes": 2}
+    vet = found["results"]["mm_vet"]
+    assert (vet["score,none"], vet["parse_failures,none"]) == (0.5, 0.5)
+    assert vet["spread,none"] is None, "no answer has two readable votes"
+    assert found["results"]["hallusionbench_judged"]["aAcc,none"] == 0.0
+    answers = read_answers(tmp_path / "out" / "answers.jsonl")
+    assert {a.metrics["accuracy"] for a in answers if a.benchmark == "mm_vet"} == {0.5}
+    assert "planted" not in "".join(p.read_text() for p in (tmp_path / "out").rglob("*") if p.is_file())
+
+
+def test_without_data(run: Any) -> None:
+    with pytest.raises(VistuneError, match=r"set evaluate\.data to the folder that holds gqa/"):
+        run(suite="quick", data="")

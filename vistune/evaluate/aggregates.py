@@ -1,0 +1,133 @@
+"""Scores that are no mean over items (F1, MME's totals, circular accuracy, CIDEr, ...) as sums of ratios, to which each
+item adds a numerator and a denominator: what `statistics` needs to compute them anew in every replicate.
+
+BLEU, a product of ratios, is not among them and has no interval; papers on captioning compare CIDEr.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+Terms = dict[str, tuple[float, float]]
+"""What an item adds: name of a ratio -> (numerator, denominator). The score is the sum of the ratios over all items."""
+
+Maker = Callable[[Sequence[Any]], list[Terms]]
+
+
+@cache
+def table() -> dict[Callable[..., float], Maker]:
+    """lm-eval aggregation of ours -> the terms of its values, one for each document, in their order."""
+    from vistune.evaluate.scorers import captions, chair, hallusionbench, judged, mmbench, mme, pope
+
+    return {
+        pope.precision: _each(lambda pair: (all(pair), pair[0])),
+        pope.recall: _each(lambda pair: (all(pair), pair[1])),
+        pope.f1: _each(lambda pair: (2 * all(pair), sum(pair))),  # 2 TP / (said yes + is yes)
+        mme.perception: lambda rows: _mme(rows, mme.PERCEPTION),
+        mme.cognition: lambda rows: _mme(rows, mme.COGNITION),
+        mmbench.circular: lambda turns: _all_right([(question, right) for question, _, right in turns]),
+        mmbench.vanilla: _each(lambda turn: (turn[1] == 0 and turn[2], turn[1] == 0)),
+        captions.cider: _cider,
+        chair.chair_i: _each(lambda row: (sum(c not in row[1] for c in row[0].categories), len(row[0].categories))),
+        chair.recall: _each(lambda row: (len(set(row[0].categories) & set(row[1])), len(set(row[1])))),
+        hallusionbench.aacc: _each(lambda row: (_right(row), 1)),
+        hallusionbench.facc: lambda rows: _all_right([(None if _blind(r) else r[:4], _right(r)) for r in rows]),
+        hallusionbench.qacc: lambda rows: _all_right([((*r[:3], r[4]), _right(r)) for r in rows]),
+        judged.relative: _each(_relative),
+    }
+
+
+def of_items(aggregations: Mapping[str, Callable[..., float]], values: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """metric -> terms of each item, for the metrics of a task that are in `table`. `values`: what its process_results
+    gave for each."""
+    found: list[dict[str, Terms]] = [{} for _ in values]
+    for metric, aggregation in aggregations.items():
+        maker = table().get(aggregation)
+        if maker and values and all(metric in one for one in values):
+            for item, terms in zip(found, maker([one[metric] for one in values]), strict=True):
+                item[metric] = terms
+    return found
+
+
+def clusters(docs: Sequence[Mapping[str, Any]], images: Callable[[Mapping[str, Any]], Sequence[Any]]) -> list[str]:
+    """Which items are not independent of one another: those that share a picture, or a group (MMBench's rotations,
+    HallusionBench's edited figures). Called after the smallest digest among them; an item by itself after its id."""
+    parent: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        parent.setdefault(name, name)
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    keys = []
+    for doc in docs:
+        own = [image["sha256"] for image in images(doc)] or [f"item {doc['id']}"]
+        own += [f"group {doc['group']}"] if doc.get("group") else []
+        keys.append(own[0])
+        for other in own[1:]:
+            low, high = sorted((find(own[0]), find(other)))
+            parent[high] = low
+    return [find(key) for key in keys]
+
+
+def _each(of: Callable[[Any], tuple[float, float]]) -> Maker:
+    """Terms of one ratio whose parts are sums over items."""
+
+    def terms(values: Sequence[Any]) -> list[Terms]:
+        return [{"": (float(above), float(below))} for above, below in map(of, values)]
+
+    return terms
+
+
+def _all_right(items: Sequence[tuple[Any, bool]]) -> list[Terms]:
+    """Share of the groups all of whose items are right; a group's terms are those of its first item. Items of the group
+    None belong to none."""
+    groups: dict[Any, list[bool]] = defaultdict(list)
+    for group, right in items:
+        groups[group].append(right)
+    groups.pop(None, None)
+    return [{"": (float(all(found)), 1.0)} if (found := groups.pop(group, None)) else {} for group, _ in items]
+
+
+def _mme(rows: Sequence[tuple[str, str, bool]], subtasks: Sequence[str]) -> list[Terms]:
+    """For each subtask 100 x accuracy, and 100 x the share of pictures with both questions right."""
+    both = _all_right([(row[:2], row[2]) for row in rows])
+    found: list[Terms] = []
+    for (subtask, _, right), pair in zip(rows, both, strict=True):
+        terms: Terms = {subtask: (100.0 * right, 1.0)}
+        if pair:
+            terms[f"{subtask}+"] = (100 * pair[""][0], 1.0)
+        found.append(terms if subtask in subtasks else {})
+    return found
+
+
+def _cider(pairs: Sequence[Any]) -> list[Terms]:
+    """Each caption's CIDEr-D, the weights of n-grams kept as all references of the set give them."""
+    from vistune.evaluate.scorers.captions import Cider
+
+    scorer = Cider([references for _, references in pairs])
+    return [{"": (scorer.score(*pair), 1.0)} for pair in pairs]
+
+
+def _relative(case: Any) -> tuple[float, float]:
+    """LLaVA-Bench: the model's and the reference's mean score; nothing where no vote could be read."""
+    from vistune.evaluate.scorers.judged import votes
+
+    (given,) = votes([case])
+    return (sum(v[1] for v in given) / len(given), sum(v[0] for v in given) / len(given)) if given else (0.0, 0.0)
+
+
+def _blind(row: Sequence[Any]) -> bool:
+    return row[0] == "VS" and row[3] == "0"
+
+
+def _right(row: Sequence[Any]) -> bool:
+    """As `hallusionbench.accuracies`: leaving open what only a figure shows is right without the figure."""
+    from vistune.evaluate.scorers.hallusionbench import RIGHT, UNCLEAR
+
+    return row[5] == RIGHT or (_blind(row) and row[5] == UNCLEAR)
