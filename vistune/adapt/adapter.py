@@ -64,13 +64,11 @@ class Adapter:
         if refusal is not None:
             self.candidates += 1
             self._reject(image.id, Refused(*refusal))
-        elif isinstance(image, Dialogue):
+            return iter(())
+        if isinstance(image, Dialogue):
             self.candidates += 1
-            yield ready_made(replace(image, licence=effective(image.licence)), self.seed)
-        elif self.params.merge_turns:
-            yield from self._merged(image, tasks)
-        else:
-            yield from self._single(image, tasks)
+            return iter((ready_made(replace(image, licence=effective(image.licence)), self.seed),))
+        return self._merged(image, tasks) if self.params.merge_turns else self._single(image, tasks)
 
     def _single(self, image: AnnotatedImage, tasks: tuple[str, ...]) -> Iterator[Sample]:
         scene = Scene(image, self._vocabulary(image))

@@ -64,7 +64,7 @@ class Language:
 
     def words_of(self, text: str) -> tuple[str, ...]:
         """The words of a text in lower case."""
-        return _words_of(self.words, text)
+        return _words_of(self, text)
 
     def slots(self, group: str) -> tuple[str, ...]:
         """The slots that a group of slots stands for; any other slot stands for itself. A template uses one of a
@@ -73,10 +73,10 @@ class Language:
 
 
 @lru_cache(RECENT)
-def _words_of(words: re.Pattern[str], text: str) -> tuple[str, ...]:
+def _words_of(language: Language, text: str) -> tuple[str, ...]:
     text = text.lower()
-    if words is not _ENGLISH_WORDS or not text.isascii():
-        return tuple(words.findall(text))
+    if language.words is not _ENGLISH_WORDS or not text.isascii():
+        return tuple(language.words.findall(text))
     if "'" in text or "-" in text:
         return tuple(_ASCII_WORDS.findall(text))
     return tuple(text.translate(_APART).split())  # a quarter of the time

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from vistune.adapt.choices import Choices
 from vistune.adapt.geometry import box_text, has_area_as_text, iou
 from vistune.adapt.language import Language
 from vistune.adapt.scene import Scene
-from vistune.records import Annotation, Box, Category, Region
+from vistune.records import Annotation, Box, Category, Region, record
 
 SAME_PLACE = 0.7
 """Overlap (IoU) with another thing from which on a box does not say which of the two it marks."""
@@ -21,7 +20,7 @@ MAX_LISTED = 12
 """Kinds of things in one list."""
 
 
-@dataclass(slots=True)
+@record
 class Candidate:
     """A fact ready to be phrased. `evidence`: ids of the annotations that make it true. `boxes`: the texts of boxes
     that slots hold, each the `box_text` of the region at its place; regions that come after have no box in the text."""
@@ -37,7 +36,7 @@ class Candidate:
     framed: bool = False  # whether boxes are asked for, though the answer holds none
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refused:
     """A fact that cannot be phrased: `reason` is a short stable word, `detail` a sentence."""
 
