@@ -11,7 +11,20 @@ from vistune.stages import STAGES
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "vistune").rglob("*.py"))
-HEAVY = ("torch", "transformers", "pandas", "pyarrow", "PIL", "mlflow", "dvc", "kfp", "lm_eval", "openai", "jinja2")
+HEAVY = (
+    "torch",
+    "transformers",
+    "pandas",
+    "pyarrow",
+    "PIL",
+    "mlflow",
+    "dvc",
+    "kfp",
+    "lm_eval",
+    "openai",
+    "jinja2",
+    "kubernetes",
+)
 
 
 def imported(path: Path, top: bool = False) -> set[str]:
@@ -70,4 +83,4 @@ def test_entry_folders_hold_no_packages():
 
 def test_one_component_per_stage():
     found = {p.parent.name for p in ROOT.glob("components/*/component.py")}
-    assert found == {*STAGES, "resolve", "verdict"}
+    assert found == {*STAGES, "resolve", "verdict", "cleanup"}

@@ -1,4 +1,4 @@
-"""One arm of the evaluate bench: python bench/parts/evaluate_arm.py ours|theirs FOLDER LIMIT [BATCH]
+"""One arm of the evaluate bench: python bench/parts/evaluate_arm.py ours|theirs FOLDER LIMIT BATCH
 
 Prints one JSON line: processor seconds from the start of the process to the first question that a model is asked
 (`start`), of lm-eval's whole `evaluate` (`evaluate`), of the process (`all`), and the answers by question.
@@ -7,6 +7,7 @@ Prints one JSON line: processor seconds from the start of the process to the fir
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,59 +15,74 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from parts.evaluate_job import SETS
 
-
-def first_call(lm: Any) -> list[float]:
-    """Notes when generation is first asked for."""
-    when: list[float] = []
-    real = lm.generate_until
-
-    def generate_until(requests: Any) -> Any:
-        when.append(time.process_time())
-        return real(requests)
-
-    lm.generate_until = generate_until
-    return when
+TIMES: dict[str, float] = {}
 
 
-def ours(folder: Path) -> Any:
-    import vistune.evaluate.lm as lm
+def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call`, noting the processor time of the process at its beginning, and what it took."""
 
-    return lm.open_model(str(folder / "model"), "float32", log=str(folder / "log.jsonl"), images=str(folder))
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        begun = TIMES.setdefault(f"{name} begun", time.process_time())
+        result = call(*args, **kwargs)
+        TIMES[name] = time.process_time() - begun
+        return result
+
+    return noting
 
 
-def theirs(folder: Path, batch: int) -> Any:
-    from lm_eval.api.registry import get_model
+def ours(folder: Path, limit: int | None) -> Any:
+    """As the stage does."""
+    from vistune.sources.join import no_collection
 
-    settings = {"pretrained": str(folder / "model"), "dtype": "float32", "max_images": 1}
-    more = {"batch_size": batch, "device": "cpu"}
-    return get_model("hf-multimodal").create_from_arg_obj(settings, more)
+    with no_collection():
+        import torch
+        from lm_eval import evaluate
+        from lm_eval.tasks import TaskManager
+
+        import vistune.evaluate.lm
+
+        torch.set_num_threads(1)
+        loaded = TaskManager(include_path=str(folder / "ours"), include_defaults=False).load(list(SETS))
+        log, model = folder / "log.jsonl", str(folder / "model")
+        lm = vistune.evaluate.lm.open_model(model, "float32", log=str(log), images=str(folder))
+    lm.generate_until = noted("asked", lm.generate_until)  # type: ignore[method-assign]
+    return noted("evaluate", evaluate)(lm=lm, task_dict=loaded, limit=limit, bootstrap_iters=0, log_samples=True)
+
+
+def theirs(folder: Path, limit: int | None, batch: int) -> Any:
+    """As lm-eval's command does."""
+    import torch
+    from lm_eval import evaluator
+    from lm_eval.models.hf_vlms import HFMultimodalLM
+    from lm_eval.tasks import TaskManager
+
+    torch.set_num_threads(1)
+    HFMultimodalLM.generate_until = noted("asked", HFMultimodalLM.generate_until)  # type: ignore[method-assign]
+    evaluator.evaluate = noted("evaluate", evaluator.evaluate)
+    return evaluator.simple_evaluate(
+        model="hf-multimodal",
+        model_args=f"pretrained={folder / 'model'},dtype=float32,max_images=1",
+        device="cpu",
+        batch_size=batch,
+        tasks=list(SETS),
+        task_manager=TaskManager(include_path=str(folder / "theirs")),
+        limit=limit,
+        bootstrap_iters=0,
+        apply_chat_template=True,
+        log_samples=True,
+    )
 
 
 def main() -> None:
-    arm, folder, limit = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    import torch
-
-    torch.set_num_threads(1)
-    from lm_eval import evaluate
-    from lm_eval.tasks import TaskManager
-
-    mine = arm == "ours"
-    manager = TaskManager(include_path=str(folder / arm), include_defaults=not mine)  # theirs: as its command does
-    loaded = manager.load(list(SETS))
-    lm = ours(folder) if mine else theirs(folder, int(sys.argv[4]))
-    asked = first_call(lm)
-    begun = time.process_time()
-    results = evaluate(
-        lm=lm, task_dict=loaded, limit=limit or None, bootstrap_iters=0, apply_chat_template=not mine, log_samples=True
-    )
-    done = time.process_time()
+    arm, folder, limit = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]) or None
+    results = ours(folder, limit) if arm == "ours" else theirs(folder, limit, int(sys.argv[4]))
     answers = {
         f"{task}/{sample['doc_id']}": sample["resps"][0][0].strip()
         for task, samples in results["samples"].items()
         for sample in samples
     }
-    found = {"start": asked[0], "evaluate": done - begun, "all": done, "answers": answers}
-    print(json.dumps(found))
+    times = {"start": TIMES["asked begun"], "evaluate": TIMES["evaluate"], "all": time.process_time()}
+    print(json.dumps({**times, "answers": answers}))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-SETS = {"pope_like": (12, 18), "gqa_like": (8, 30)}  # pictures, questions about each
+SETS = {"pope_like": (6, 18), "gqa_like": (4, 30)}  # pictures, questions about each
+
+HOME = Path(__file__).resolve().parents[2] / ".vistune"
 
 LONGEST = 4
 """Tokens of an answer: yes, no, one word or phrase. Random weights do not end their answers earlier."""
@@ -41,7 +43,9 @@ PLACES = ["on the left", "on the right", "in front of the window", "behind the t
 
 SUFFIX = "\nAnswer the question using a single word or phrase."
 
-TASK = """task: {task}
+MARKED = '"<image>\\n{{question}}"'
+
+TASK = """task: {name}
 output_type: generate_until
 custom_dataset: !function parts.evaluate_job.documents
 dataset_kwargs: {{folder: {folder}, name: {name}}}
@@ -49,7 +53,7 @@ test_split: test
 num_fewshot: 0
 fewshot_config: {{samples: []}}
 doc_to_image: !function parts.evaluate_job.{visuals}
-doc_to_text: question
+doc_to_text: {words}
 doc_to_target: answer
 generation_kwargs: {{until: [], do_sample: false, max_gen_toks: {longest}}}
 process_results: !function parts.evaluate_job.equal
@@ -79,14 +83,14 @@ def prepare(folder: Path) -> None:
             path = f"pictures/{name}{n}.jpg"
             image.save(folder / path, quality=90)
             ref = asdict(describe_image(folder, path))
-            rows += [{"question": text + SUFFIX, "answer": "yes", "image": ref} for text in asked(name, questions, drawn)]
+            rows += [
+                {"question": text + SUFFIX, "answer": "yes", "image": ref} for text in asked(name, questions, drawn)
+            ]
         (folder / f"{name}.json").write_text(json.dumps(rows))
-        for arm, visuals, words in (("ours", "references", ""), ("theirs", "opened", "{MARK}\n")):
-            text = TASK.format(task=name, folder=folder, name=name, visuals=visuals, longest=LONGEST)
+        for arm, visuals, words in (("ours", "references", "question"), ("theirs", "opened", MARKED)):
             (folder / arm).mkdir(exist_ok=True)
-            if words:
-                text = text.replace("doc_to_text: question", 'doc_to_text: "<image>\\n{{question}}"')
-            (folder / arm / f"{name}.yaml").write_text(text)
+            task = TASK.format(name=name, folder=folder, visuals=visuals, words=words, longest=LONGEST)
+            (folder / arm / f"{name}.yaml").write_text(task)
 
 
 def asked(name: str, count: int, drawn: random.Random) -> list[str]:
@@ -107,14 +111,15 @@ def model(folder: Path) -> None:
     from vistune.models.weights import resolve
 
     kind = family("llava")
-    values = replace(kind.preset("tiny"), settings=Settings(vision=VISION), text=TEXT, template="vicuna_v1", limit=2048)
-    tokenizer = AutoTokenizer.from_pretrained(resolve("package:smollm2-135m-instruct", Path(".vistune")))
+    settings = Settings(vision=VISION)
+    values = replace(kind.preset("tiny"), settings=settings, text=TEXT, template="vicuna_v1", begin=False, limit=2048)
+    tokenizer = AutoTokenizer.from_pretrained(resolve("package:smollm2-135m-instruct", HOME))
     tokenizer = prepared(tokenizer, values)
     torch.manual_seed(0)
     made = drawn(kind, values, tokenizer, TEXT)
-    for name, weights in made.named_parameters():
-        if "lm_head" in name or "projector" in name:
-            weights.data *= 8  # logits of a model as drawn are so close together that rounding would decide
+    for weights in made.parameters():
+        if weights.ndim > 1:
+            weights.data *= 3  # as drawn, a model says the same about everything, and its logits are close together
     made.generation_config.eos_token_id = tokenizer.eos_token_id
     reader = Reader(kind, values, tokenizer)
     Vlm(made.eval(), reader).save(folder)
@@ -130,7 +135,8 @@ def chat_template(reader: Any) -> str:
     text = reader.template.render([Message("user", "QUESTION", (0,))], prompt=True).text
     begin, _, end = text.partition("QUESTION")
     assert begin.endswith("<image>\n"), begin
-    return begin + "{{ messages[0].content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join }}" + end
+    words = "messages[0].content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join | trim"
+    return begin + "{{ " + words + " }}" + end
 
 
 def documents(folder: str, name: str, **_: Any) -> Any:

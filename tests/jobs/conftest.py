@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -85,9 +86,10 @@ def home(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.fixture(params=["trainjob", "pytorchjob"])
+@pytest.fixture
 def sort(request):
-    return request.param
+    """The backend; `operators.both` asks for either."""
+    return getattr(request, "param", "trainjob")
 
 
 @pytest.fixture
@@ -107,3 +109,14 @@ def backend(sort, home):
         return backend_for(JobParams(**{"backend": sort, "nodes": 2, **params}), home)
 
     return made
+
+
+@pytest.fixture
+def eventually():
+    def holds(condition, seconds=5.0):
+        until = time.monotonic() + seconds
+        while not condition() and time.monotonic() < until:
+            time.sleep(0.02)
+        assert condition()
+
+    return holds

@@ -44,6 +44,7 @@ class FakeKubernetes:
     objects: dict[tuple[str, str], dict] = field(default_factory=dict)  # (plural, name)
     requests: list[str] = field(default_factory=list)
     logs: dict[str, list[tuple[float, str]]] = field(default_factory=dict)  # pod -> lines
+    allowed: Callable[[str, str, str], bool] = lambda verb, group, resource: True
     lingers: float = 0.0  # seconds that a deleted job takes to go away
 
     def __post_init__(self) -> None:
@@ -280,6 +281,12 @@ class Handler(BaseHTTPRequestHandler):
         if namespace != NAMESPACE:
             raise Problem(403, "Forbidden", f"{plural} is forbidden in namespace {namespace}")
         name = rest[0] if rest else ""
+        verb = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}.get(self.command) or (
+            "get" if name else "watch" if query.get("watch") else "list"
+        )
+        resource = "/".join([plural, *rest[1:]])
+        if not fake.allowed(verb, group.rpartition("/")[0], resource):
+            raise Problem(403, "Forbidden", f"cannot {verb} resource {resource} in API group {group}")
         if rest[1:] == ["log"]:
             return self.log(name, query)
         if self.command == "POST":

@@ -5,6 +5,10 @@ import signal
 import threading
 import time
 
+import pytest
+
+both = pytest.mark.parametrize("sort", ["trainjob", "pytorchjob"], indirect=True)
+
 
 def succeed(kubernetes, job, work, lines=("first", "second")):
     """What an operator and two nodes do for a job that ends well."""

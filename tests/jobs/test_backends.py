@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from vistune.errors import VistuneError
 from vistune.jobs import BACKENDS, JobParams, backend_for
 from vistune.jobs.backend import TASK_CONFIG, Place
 from vistune.jobs.failure import HINTS, hint
-from vistune.stages import Settings
+from vistune.reference import parameters
+from vistune.stages import STAGES, Settings
 
 
 def test_unknown_keys_are_errors():
@@ -32,6 +34,7 @@ def test_unknown_keys_are_errors():
         (JobParams(nodes=0), "expected at least 1"),
         (JobParams(nodes=2), "local has this machine alone"),
         (JobParams(restarts=-1), "expected at least 1 and 0"),
+        (JobParams("trainjob", queue="q", when_stopped="suspend"), "a queue wakes what it has admitted"),
         (JobParams(run_deadline=-1), "tune.job.run_deadline is -1; expected seconds"),
     ],
 )
@@ -181,4 +184,12 @@ def test_a_pod_that_is_told_to_end_lets_its_processes_save(pods):
 
 
 def test_the_table_is_the_parameters():
-    assert set(BACKENDS) == {"local", "trainjob", "pytorchjob"}
+    (choices,) = [p.type for p in parameters(JobParams) if p.name == "backend"]
+    assert all(name in choices for name in BACKENDS)
+
+
+def test_jobs_know_no_stage():
+    """A stage hands them a job file and the module that reads it."""
+    for path in (Path(__file__).parents[2] / "vistune" / "jobs").glob("*.py"):
+        imported = re.findall(r"^\s*(?:from|import) vistune\.(\w+)", path.read_text(), re.MULTILINE)
+        assert not set(imported) & set(STAGES), path

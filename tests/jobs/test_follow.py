@@ -5,12 +5,13 @@ import time
 
 import pytest
 import yaml
-from operators import fail, gone, stop_when, succeed
+from operators import both, fail, gone, stop_when, succeed
 
 from vistune.errors import Interrupted, VistuneError
 from vistune.jobs import follow
 
 
+@both
 def test_success(kubernetes, backend, work, plural, home, capsys):
     kubernetes.operator = lambda k, job: succeed(k, job, work, [f"step {n}" for n in range(200)])
     backend().run(work)
@@ -57,6 +58,7 @@ def test_a_job_that_succeeded_without_a_result_is_an_error(kubernetes, backend, 
         backend().run(work)
 
 
+@both
 def test_a_job_that_someone_deletes_is_an_error(kubernetes, backend, work, plural):
     def operator(k, job):
         for n in (0, 1):
@@ -69,6 +71,7 @@ def test_a_job_that_someone_deletes_is_an_error(kubernetes, backend, work, plura
         backend().run(work)
 
 
+@both
 def test_sigterm_deletes_the_job(kubernetes, backend, work, plural):
     kubernetes.operator = lambda k, job: [k.pod(job, n) for n in (0, 1)]
     stop_when(lambda: len(kubernetes.all("pods")) == 2)
@@ -79,6 +82,7 @@ def test_sigterm_deletes_the_job(kubernetes, backend, work, plural):
     assert kubernetes.asked("propagationPolicy=Foreground") == 1
 
 
+@both
 def test_sigterm_suspends_the_job_which_goes_on_when_the_step_is_repeated(kubernetes, backend, work, plural, sort):
     kubernetes.operator = lambda k, job: [k.pod(job, n) for n in (0, 1)]
     stop_when(lambda: len(kubernetes.all("pods")) == 2)
@@ -174,6 +178,7 @@ def test_each_phase_has_its_own_deadline(kubernetes, backend, work, plural, oper
         assert capsys.readouterr().out.count("tune: waiting: ") == 1, "said once"
 
 
+@both
 def test_time_in_the_queue_is_not_time_to_start(kubernetes, backend, work, plural):
     def operator(k, job):
         queued(k, job)

@@ -10,7 +10,7 @@ import pytest
 from crd import missing, problems
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from operators import succeed
+from operators import both, succeed
 
 from vistune.errors import VistuneError
 from vistune.jobs import JobParams, backend_for
@@ -33,6 +33,7 @@ def pod(manifest: dict) -> dict:
     return manifest["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
 
 
+@both
 @missing
 def test_the_schemas_refuse_what_is_wrong(kubernetes, backend, work, plural):
     made = backend().manifest("j", work)
@@ -42,6 +43,7 @@ def test_the_schemas_refuse_what_is_wrong(kubernetes, backend, work, plural):
     assert problems(plural, made)
 
 
+@both
 @missing
 @given(
     nodes=st.integers(1, 64),
@@ -68,6 +70,7 @@ def test_trainer_models_accept_it(kubernetes, backend, work, sort):
         assert again["spec"]["runtimePatches"] == made["spec"]["runtimePatches"]
 
 
+@both
 def test_the_steps_resources_reach_the_pods(kubernetes, backend, work, home):
     made = backend().manifest("j", work)
     given = json.loads(os.environ[TASK_CONFIG])
@@ -80,6 +83,7 @@ def test_the_steps_resources_reach_the_pods(kubernetes, backend, work, home):
     assert given["volume_mounts"][0] in pod(made)["containers"][0]["volumeMounts"]
 
 
+@both
 def test_environment(kubernetes, backend, work, home, monkeypatch):
     monkeypatch.setenv("VISTUNE_GIT_SHA", "abc")
     env = {one["name"]: one.get("value") for one in container(backend().manifest("j", work))["env"]}
@@ -87,6 +91,7 @@ def test_environment(kubernetes, backend, work, home, monkeypatch):
     assert not [n for n in env if n.startswith(("PET_", "MLFLOW_"))], "the operator's, and a secret of the step alone"
 
 
+@both
 def test_nodes_and_processes(kubernetes, backend, work, sort):
     spec = backend().manifest("j", work)["spec"]
     if sort == "trainjob":
@@ -98,6 +103,7 @@ def test_nodes_and_processes(kubernetes, backend, work, sort):
     assert list(one["pytorchReplicaSpecs"]) == ["Master"], "a replica of none is refused"
 
 
+@both
 def test_the_cluster_ends_what_nobody_is_left_to_end(kubernetes, backend, work, sort):
     spec = backend(start_deadline=100, run_deadline=1000).manifest("j", work)["spec"]
     assert (spec if sort == "trainjob" else spec["runPolicy"])["activeDeadlineSeconds"] == 1100
@@ -105,6 +111,7 @@ def test_the_cluster_ends_what_nobody_is_left_to_end(kubernetes, backend, work, 
     assert "activeDeadlineSeconds" not in (spec if sort == "trainjob" else spec["runPolicy"])
 
 
+@both
 def test_the_queue_is_kueues(kubernetes, backend, work):
     labels = backend(queue="gpus").manifest("j", work)["metadata"]["labels"]
     assert labels["kueue.x-k8s.io/queue-name"] == "gpus"
@@ -114,6 +121,7 @@ def test_the_same_wish_gives_the_same_manifest(kubernetes, backend, work):
     assert backend().manifest("j", work) == backend().manifest("j", work)
 
 
+@both
 def test_what_is_submitted_is_what_the_schemas_saw(kubernetes, backend, work):
     """The fake API refuses what the schemas refuse, after owners and annotations were added as well."""
     kubernetes.operator = lambda k, job: succeed(k, job, work)

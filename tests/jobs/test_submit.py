@@ -5,9 +5,9 @@ import threading
 import time
 
 import pytest
-from operators import fail, gone, succeed
+from operators import both, fail, gone, stop_when, succeed
 
-from vistune.errors import VistuneError
+from vistune.errors import Interrupted, VistuneError
 from vistune.jobs.submit import CONTENT, RUN
 
 
@@ -48,6 +48,7 @@ def test_the_name_follows_from_the_place_alone(kubernetes, backend, work, plural
     assert len(name) <= 40, "the operators append to it, and 63 is the limit"
 
 
+@both
 def test_a_repeated_step_adopts_the_running_job(kubernetes, backend, work, plural, capsys):
     interrupted_step(kubernetes, backend, work)
     (before,) = kubernetes.all(plural)
@@ -66,6 +67,7 @@ def test_a_repeated_step_takes_a_finished_job_for_done(kubernetes, backend, work
     assert created(kubernetes, plural) == 1
 
 
+@both
 @pytest.mark.parametrize("left", ["failed", "complete without result"])
 def test_a_leftover_is_made_again(kubernetes, backend, work, plural, left):
     kubernetes.operator = lambda k, job: succeed(k, job, work)
@@ -157,6 +159,7 @@ def test_without_a_workflow_it_goes_away_with_the_pods(kubernetes, backend, work
     assert [o["uid"] for o in job["metadata"]["ownerReferences"]] == [first, second], "whoever adopts it owns it too"
 
 
+@both
 @pytest.mark.parametrize(
     ("status", "reason", "said"),
     [
@@ -174,6 +177,7 @@ def test_a_refusal_says_what_to_do(kubernetes, backend, work, status, reason, sa
     assert reason in str(error.value)
 
 
+@both
 @pytest.mark.parametrize("kind", ["DisruptionTarget", "Evicted", "told to end", "lost"])
 def test_preempted_pods_are_no_failure(kubernetes, backend, work, plural, kind, capsys):
     """The job is made again and goes on from its newest checkpoint; the other process's error counts for nothing."""
@@ -207,6 +211,33 @@ def test_preempted_pods_are_no_failure(kubernetes, backend, work, plural, kind, 
     assert "third" in out.splitlines(), "the log of the new pods is followed"
 
 
+def test_a_lost_answer_to_a_restart_makes_no_third_job(kubernetes, backend, work, plural):
+    def operator(k, job):
+        if created(k, plural) == 1:
+            k.drop("POST", times=1, after=True)
+            fail(k, job, 1, {"reason": "Evicted"})
+        else:
+            succeed(k, job, work)
+
+    kubernetes.operator = operator
+    backend().run(work)
+    assert created(kubernetes, plural) == 2
+
+
+def test_told_to_end_while_an_old_job_goes_away(kubernetes, backend, work, plural):
+    """It waits no longer, and makes no job that nobody would end."""
+    kubernetes.operator = lambda k, job: succeed(k, job, work)
+    backend().run(work)
+    kubernetes.lingers = 5.0
+    kubernetes.delete(plural, kubernetes.all(plural)[0]["metadata"]["name"])
+    start = time.monotonic()
+    stop_when(lambda: kubernetes.asked("POST") == 2)
+    with pytest.raises(Interrupted):
+        backend().run(work)
+    assert time.monotonic() - start < 4.0
+    assert created(kubernetes, plural) == 1
+
+
 def test_restarts_are_counted(kubernetes, backend, work, plural):
     kubernetes.operator = lambda k, job: fail(k, job, 1, {"reason": "Evicted"})
     with pytest.raises(VistuneError, match=r"failed: lost .* \(Evicted\), after tune.job.restarts=2"):
@@ -215,15 +246,21 @@ def test_restarts_are_counted(kubernetes, backend, work, plural):
     assert gone(kubernetes, plural)
 
 
-def test_a_pod_the_operator_replaced_excuses_no_later_failure(kubernetes, backend, work, plural):
-    """JobSet makes a preempted pod again by itself; when the new one then fails, that is a failure."""
+@pytest.mark.parametrize("how", ["preempted", "gone"])
+def test_a_pod_the_operator_replaced_excuses_no_later_failure(kubernetes, backend, work, plural, how):
+    """JobSet makes a lost pod again by itself; when the new one then fails, that is a failure."""
 
     def operator(k, job):
         running(k, job)
-        condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
-        gone = k.pod(job, 1, "Failed", ended=1, conditions=[condition])
+        pod = k.pods(job["metadata"]["name"])[1]
         time.sleep(0.3)
-        k.remove("pods", gone["metadata"]["name"])
+        if how == "preempted":
+            condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+            k.pod(job, 1, "Failed", ended=1, conditions=[condition])
+            time.sleep(0.3)
+        k.remove("pods", pod["metadata"]["name"])
+        time.sleep(0.3)
+        k.pod(job, 1)
         time.sleep(0.3)
         fail(k, job, 1, 1, lines=["ValueError: ours"])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from kfp import dsl
-from operators import gone, stop_when
+from operators import both, gone, stop_when
 
 from vistune import stages
 from vistune.errors import VistuneError
@@ -42,6 +42,18 @@ def loaded(name, path):
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
     return loaded("tune_conftest", ROOT / "tests/tune/conftest.py").make_release(tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture(scope="module")
+def of_two_processes(release, tmp_path_factory):
+    """Digest of the model that two processes of this machine train."""
+    from vistune.params import parse
+    from vistune.tune import Params, run
+
+    here = {"preset": "tiny", "dtype": "float32", "threads": 1, "processes": 2, "stages": [STAGE]}
+    folder = tmp_path_factory.mktemp("here")
+    run(parse(Params, here, "tune"), {"validate": release}, folder, stages.Context(7, folder / "home", ROOT))
+    return tree_digest(folder / "model")
 
 
 @pytest.fixture
@@ -139,8 +151,9 @@ class Nodes:
             kubernetes.say(pod, line.rstrip("\n"))
 
 
+@both
 @pytest.mark.slow
-def test_two_nodes_train_what_two_processes_train(kubernetes, train, sort, home, tmp_path, monkeypatch, capsys):
+def test_two_nodes_train_what_two_processes_train(kubernetes, train, sort, of_two_processes, capsys):
     kubernetes.operator = Nodes()
     model, manifest = train(sort)
     out = capsys.readouterr().out
@@ -154,17 +167,15 @@ def test_two_nodes_train_what_two_processes_train(kubernetes, train, sort, home,
     assert kubernetes.asked("POST") == posts, "a finished result needs no job"
     assert empty.read_text() == ""
     assert tree_digest(again / "model") == tree_digest(model / "model")
+    assert tree_digest(model / "model") == of_two_processes
 
-    from vistune.params import parse
-    from vistune.tune import Params, run
 
-    monkeypatch.delenv(TASK_CONFIG)
-    (tmp_path / "here").mkdir()
-    here = {"preset": "tiny", "dtype": "float32", "threads": 1, "processes": 2, "stages": [STAGE]}
-    release = next((home / "releases").iterdir())
-    context = stages.Context(7, home, ROOT)
-    run(parse(Params, here, "tune"), {"validate": release}, tmp_path / "here", context)
-    assert tree_digest(tmp_path / "here" / "model") == tree_digest(model / "model")
+def lose(pid):
+    """Kills a process and all below it, as a node that goes takes a pod."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(pid, signal.SIGKILL)
+    for child in children:
+        lose(int(child))
 
 
 @pytest.mark.slow
@@ -175,7 +186,7 @@ def test_a_preempted_node_costs_one_checkpoint_interval(kubernetes, train, home,
         while not list(home.glob("stages/tune/*.partial/checkpoints/instruct/step-??????")):
             time.sleep(0.02)
         processes[1].preempted = True
-        processes[1].kill()
+        lose(processes[1].pid)
 
     kubernetes.operator = nodes = Nodes(disturb)
     model, _ = train("trainjob", stage={"steps": 30})

@@ -75,6 +75,15 @@ def test_a_watch_that_is_forbidden_is_an_error_at_once(kubernetes, backend, work
         backend().run(work)
 
 
+def test_a_watch_that_breaks_is_an_error(kubernetes, backend, work, monkeypatch):
+    """An answer of another shape ends its thread; the step must not wait for ever."""
+    kubernetes.operator = running
+    monkeypatch.setattr("fake_kubernetes.Handler.listed", lambda *_: {"metadata": {}, "items": [{}]})
+    monkeypatch.setattr("threading.excepthook", lambda *_: None)
+    with pytest.raises(VistuneError, match="is no longer watched"):
+        backend().run(work)
+
+
 def test_the_token_is_read_again_when_it_was_replaced(kubernetes, backend, work, tmp_path):
     kubernetes.tokens = {"first"}
 
@@ -88,6 +97,14 @@ def test_the_token_is_read_again_when_it_was_replaced(kubernetes, backend, work,
 
     kubernetes.operator = operator
     backend().run(work)
+
+
+def test_one_request_alone_reads_the_token_again(kubernetes, tmp_path):
+    cluster = Cluster()
+    kubernetes.tokens = {"second"}
+    (tmp_path / "token").write_text("second")
+    assert cluster.call("GET", cluster.path("v1", "pods"))["items"] == []
+    assert len(kubernetes.requests) == 2
 
 
 def test_a_wrong_token_is_an_error(kubernetes, backend, work):

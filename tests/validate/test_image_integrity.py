@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from vistune.errors import VistuneError
+from vistune.fingerprints import scan, similar
 from vistune.hashing import file_digest
-from vistune.validate.images import scan, similar
 
 
 def changed_image(world, image):

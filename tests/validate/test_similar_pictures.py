@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageDraw
 
 from vistune.hashing import keyed
-from vistune.validate.similar import describe, near_pairs, thumb_difference
+from vistune.similar import describe, near_pairs, thumb_difference
 
 HAMMING, DIFFERENCE = 8, 0.2  # the defaults of Params
 SIZE = 224
@@ -143,7 +143,7 @@ def test_lookup_finds_exactly_the_pairs_within_the_distance(bases, changes, hamm
 
 
 def test_a_large_bucket_is_compared_in_blocks(monkeypatch):
-    monkeypatch.setattr("vistune.validate.similar.BLOCK", 50)
+    monkeypatch.setattr("vistune.similar.BLOCK", 50)
     hashes = np.array([1 << (n % 40) for n in range(60)], dtype=np.uint64)
     found = near_pairs(hashes, np.zeros((60, 16, 16, 3), dtype=np.uint8), 0, 0.0)
     assert found == [(n, n + 40) for n in range(20)]

@@ -49,5 +49,10 @@ def backend_for(params: JobParams, home: Path) -> TrainBackend:
     for name in ("queue_deadline", "start_deadline", "run_deadline"):
         if getattr(params, name) < 0:
             raise VistuneError(f"tune.job.{name} is {getattr(params, name)}; expected seconds, or 0 for no limit.")
+    if params.queue and params.when_stopped == "suspend":
+        raise VistuneError(
+            "tune.job.when_stopped is suspend, but a queue wakes what it has admitted. Set it to delete, or leave "
+            "tune.job.queue empty."
+        )
     module, _, name = BACKENDS[params.backend].rpartition(".")
     return getattr(importlib.import_module(module), name)(params, home)

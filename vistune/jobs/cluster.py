@@ -40,7 +40,7 @@ class Cluster:
 
     def __init__(self, stopping: Callable[[], bool] = lambda: False) -> None:
         """stopping: whether this process was told to end; then only what was given its own patience is repeated."""
-        self._stopping = stopping
+        self.stopping = stopping
         self._api, self.namespace = self._connect()
 
     def _connect(self) -> tuple[Any, str]:
@@ -85,7 +85,7 @@ class Cluster:
         until, wait, renewed = time.monotonic() + (PATIENCE if patience is None else patience), FIRST, False
 
         def over() -> bool:
-            return time.monotonic() + wait > until or (patience is None and self._stopping())
+            return time.monotonic() + wait > until or (patience is None and self.stopping())
 
         while True:
             try:

@@ -110,6 +110,8 @@ class Followed:
                 _take(news, seen)
                 if seen.error:
                     raise seen.error
+                if not all(watch.is_alive() for watch in watches) and news.empty():
+                    raise VistuneError(f"{submission.title} is no longer watched: see the error above.")
                 if seen.job is None or seen.pods is None or (seen.job and not submission.current(seen.job)):
                     continue
                 state = _state(seen.job, kind)

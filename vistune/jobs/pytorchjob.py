@@ -63,7 +63,12 @@ class PyTorchJob(Followed):
             "env": environment(place),
             "resources": place.resources,
             "volumeMounts": [*place.volume_mounts, {"name": SHARED_MEMORY["name"], "mountPath": "/dev/shm"}],
-            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            "securityContext": {
+                # here and not on the pod, to which the operator adds an init container of an image whose user is root
+                "runAsNonRoot": True,
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            },
         }
         return {
             "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}, "labels": labels(self.params)},
@@ -71,7 +76,7 @@ class PyTorchJob(Followed):
                 {
                     "automountServiceAccountToken": False,
                     "terminationGracePeriodSeconds": GRACE,
-                    "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+                    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
                     "containers": [pruned(container)],
                     "volumes": [*place.volumes, SHARED_MEMORY],
                     "nodeSelector": place.node_selector,

@@ -102,10 +102,7 @@ class Submission:
         if owners:
             self._body["metadata"]["ownerReferences"] = owners
         write_text(self._kept, yaml.safe_dump(self._body, sort_keys=False))
-        job = self._created() or self._adopted(owners)
-        if job is None:
-            return self.submit()
-        self._uid = job["metadata"].get("uid", "")
+        job = self._placed()
         done = self._kind.conditions(job)
         if self._kind.succeeded in done and self._work.result.is_file():
             return False
@@ -116,10 +113,7 @@ class Submission:
     def again(self) -> None:
         """The job once more, in place of one that has ended."""
         self.stop(wait=True)
-        job = self._created()
-        if job is None:
-            raise VistuneError(f"{self.title} was created by someone else at the same time. Run again.")
-        self._uid = job["metadata"].get("uid", "")
+        self._placed()
 
     def stop(self, suspend: bool = False, wait: bool = False) -> None:
         """Deletes the job with its pods, or suspends it: then it keeps no pod either. wait: until it is gone."""
@@ -134,12 +128,14 @@ class Submission:
             self._cluster.call("DELETE", self._one, query, patience=None if wait else STOPPING)
             while wait and time.monotonic() < until:
                 self._cluster.call("GET", self._one)
-                time.sleep(LOOK)
+                self._hold()
         except Refused as refused:
             if refused.status == 404:
                 return
             self._left(refused)
         except VistuneError as error:
+            if wait:
+                raise
             self._left(error)
         if wait:
             raise VistuneError(f"{self.title} was deleted, but does not go away. Look for its finalizers.")
@@ -160,6 +156,19 @@ class Submission:
                 return False
             raise
 
+    def _placed(self) -> dict[str, Any]:
+        """The job, new or adopted: a creation whose answer was lost is found to have happened."""
+        while (job := self._created() or self._adopted()) is None:
+            self._hold()
+        self._uid = job["metadata"].get("uid", "")
+        return job
+
+    def _hold(self) -> None:
+        """Waits a moment, unless this process is to end."""
+        if self._cluster.stopping():
+            raise VistuneError(f"{self.title}: this process was told to end.")
+        time.sleep(LOOK)
+
     def _created(self) -> dict[str, Any] | None:
         """The new job; None when there is one of the name."""
         try:
@@ -171,12 +180,12 @@ class Submission:
         print(f"tune: {self.title} created", flush=True)
         return made
 
-    def _adopted(self, owners: list[dict[str, Any]]) -> dict[str, Any] | None:
+    def _adopted(self) -> dict[str, Any] | None:
         """The job that is there already, if it is ours; None when it has gone meanwhile."""
         try:
             job = self._cluster.call("GET", self._one)
             while job["metadata"].get("deletionTimestamp"):
-                time.sleep(LOOK)
+                self._hold()
                 job = self._cluster.call("GET", self._one)
             if (job["metadata"].get("annotations") or {}).get(CONTENT) != self._content:
                 self._foreign = True
@@ -184,6 +193,7 @@ class Submission:
                     f"{self.title} exists with other content than this step asks for (see {self._kept}). Wait for its "
                     f"end, or delete it: kubectl delete {self._kind.plural} {self.name} -n {self._cluster.namespace}"
                 )
+            owners = self._body["metadata"].get("ownerReferences") or []
             theirs = job["metadata"].get("ownerReferences") or []
             new = [one for one in owners if one["uid"] not in {o["uid"] for o in theirs}]
             change: dict[str, Any] = {"metadata": {"ownerReferences": [*theirs, *new]}} if new else {}

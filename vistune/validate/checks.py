@@ -10,8 +10,9 @@ from typing import Literal
 
 from vistune.licences import Allowed
 from vistune.records import Lineage, Reject, Sample
+from vistune.text import normalise
 from vistune.validate.evidence import Evidence, Shown
-from vistune.validate.text import affirms, cjk_share, normalise
+from vistune.validate.text import affirms, cjk_share
 
 Level = Literal["hard", "policy", "warning"]
 """hard: what fails is defective. policy: nothing is wrong with it, but it does not belong in the release (a licence,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vistune.records import Reject, Sample
-from vistune.validate.text import normalise, tokens
+from vistune.text import normalise, tokens
 
 SIDES = (
     {"left", "right", "top", "bottom", "above", "below", "front", "behind", "upper", "lower", "inside", "outside"}

@@ -13,7 +13,7 @@ from vistune.files import inside, path_digest
 from vistune.records import Category
 from vistune.sources import Dataset, Tally, load
 from vistune.sources.join import annotation_paths, list_rows
-from vistune.validate.text import tokens
+from vistune.text import tokens
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Literal
 from vistune.errors import VistuneError
 from vistune.records import Reject, Sample
 from vistune.sources import BenchmarkItem
-from vistune.validate.text import normalise
+from vistune.text import normalise
 
 RANK = {"train": 0, "validation": 1, "test": 2}
 

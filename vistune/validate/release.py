@@ -12,6 +12,7 @@ from typing import Any
 
 from vistune.errors import VistuneError
 from vistune.files import write_json
+from vistune.fingerprints import Fingerprint, scan, similar
 from vistune.hashing import file_digest, merkle_root
 from vistune.licences import Allowed
 from vistune.progress import track
@@ -22,7 +23,6 @@ from vistune.validate import Params
 from vistune.validate.checks import CHECKS, Level, Rules, Tally, check_rows
 from vistune.validate.duplicates import remove_exact, remove_near
 from vistune.validate.evidence import Evidence, read_evidence
-from vistune.validate.images import Fingerprint, scan, similar
 from vistune.validate.leakage import RANK, Pictures, refuse_held_out_wording, remove_leaks
 from vistune.validate.suite import expect
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from vistune.errors import VistuneError
 from vistune.licences import Allowed
 from vistune.records import Sample
+from vistune.text import tokens
 from vistune.validate import Params
 from vistune.validate.checks import VALUES, Level, Tally
 from vistune.validate.data_docs import write_pages
-from vistune.validate.text import tokens
 
 if TYPE_CHECKING:
     import pandas as pd

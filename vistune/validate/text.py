@@ -1,35 +1,16 @@
-"""Text as the checks compare it: normalised strings, tokens of any script, and what an answer affirms."""
+"""What a text is written in, and what an answer affirms."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 
-CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_TOKEN = re.compile(rf"[{CJK}]|[^\W_{CJK}]+")
+from vistune.text import CJK
+
 _CJK = re.compile(f"[{CJK}]")
 
 _YES = re.compile(r"(yes|yeah|yep|correct|true)\b|是|有|对|能|可以", re.IGNORECASE)
 _NO = re.compile(r"(no|nope|not|none|neither|incorrect|false)\b|没|不|否|无", re.IGNORECASE)
 _DENIAL = re.compile(r"\b(no|not|none|neither|nothing|cannot)\b|n['’]t\b|没有|不是|看不到", re.IGNORECASE)
-
-
-def tokens(text: str) -> list[str]:
-    """Words and single CJK characters, without case, accents of width, or punctuation.
-
-    >>> tokens("A ＲＥＤ apple, 2 pears!"), tokens("图中有苹果。")
-    (['a', 'red', 'apple', '2', 'pears'], ['图', '中', '有', '苹', '果'])
-    """
-    return _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
-
-
-def normalise(text: str) -> str:
-    """The tokens of a text, joined by one space.
-
-    >>> normalise("  Is there a Cat? ")
-    'is there a cat'
-    """
-    return " ".join(tokens(text))
 
 
 def cjk_share(text: str) -> float | None:

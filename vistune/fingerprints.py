@@ -18,8 +18,8 @@ from vistune.files import inside
 from vistune.hashing import file_digest
 from vistune.progress import track
 from vistune.records import ImageRef
+from vistune.similar import describe, near_pairs
 from vistune.store import open_image
-from vistune.validate.similar import describe, near_pairs
 
 
 @dataclass(frozen=True, eq=False)
