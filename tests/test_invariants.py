@@ -1,5 +1,9 @@
-"""What must hold whatever the data: the same bytes for any number of processes, any order of rows, and after a kill at
-any moment; and no row is lost."""
+"""What must hold whatever the data and the model.
+
+Data: the same bytes for any number of processes, any order of rows, and after a kill at any moment; no row is lost.
+Training, for every family: packed samples learn as they do alone, and how a step is split changes no gradient. What
+needs several processes is held on one family in tests/tune: ranks and ZeRO stages, other numbers of processes
+(test_launch.py), kills at random steps (test_resume.py), roles that rest (test_roles.py)."""
 
 import copy
 import json
@@ -15,14 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from vistune.adapt import Params
 from vistune.adapt import chunks as adapt_chunks
 from vistune.adapt.build import build
 from vistune.files import tree_digest, write_json
+from vistune.models import FAMILIES
+from vistune.models.labels import IGNORE
+from vistune.models.vlm import build as build_vlm
+from vistune.records import Message, conversation
 from vistune.sources import AnnotationFile, Dataset, Manifest, Tally, read, write_manifest
 from vistune.store import read_rejects, read_samples, verify
+from vistune.tune.loss import answer_losses, predictors, total_weight, weights
+from vistune.tune.objective import Objective, hidden_states
+from vistune.tune.packed import packed, padded
 
 IMAGES = 30
 LABELS = ("dog", "cat", "bird", "kite", "bench", "car", "cup", "book", "chair", "clock", "boat", "horse")
@@ -198,3 +210,77 @@ def test_a_kill_changes_nothing(sources, tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_many_kills_change_nothing(sources, tmp_path, workers):
     after_kills(sources, tmp_path, workers, [random.random() * workers for _ in range(10)])
+
+
+FAMILIES_AT_TINY = [name for name in FAMILIES if name != "auto"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES_AT_TINY)
+def trained(request):
+    """A tiny model, its objective, and what it reads: three questions about one picture, one without, one about two."""
+    vlm = build_vlm(request.param, seed=3)
+    pictures = [Image.radial_gradient("L").resize((70, 50)).convert("RGB"), Image.linear_gradient("L").convert("RGB")]
+    sizes = [picture.size for picture in pictures]
+    asked = (("What is it?", "A dog"), ("What colour?", "red"), ("Hm", "no"))
+    readings = [
+        [vlm.reader.read(conversation([turn]), sizes[:1]) for turn in asked],
+        [vlm.reader.read([Message("user", "Hello"), Message("assistant", "Hi")], [])],
+        [vlm.reader.read([Message("user", "Compare", (0, 1)), Message("assistant", "same")], sizes)],
+    ]
+    shown = [vlm.reader.look(each[0], p) for each, p in zip(readings, (pictures[:1], [], pictures), strict=True)]
+    return vlm, Objective(vlm.model.eval()), readings, shown
+
+
+def gradients(vlm) -> dict[str, torch.Tensor]:
+    found = {name: p.grad.clone() for name, p in vlm.model.named_parameters() if p.grad is not None}
+    vlm.model.zero_grad()
+    return found
+
+
+def close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """To 1e-6 of the largest gradient."""
+    assert found.keys() == expected.keys()
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    assert largest > 0
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).abs().max() <= 1e-6 * max(largest, 1), name
+
+
+def test_packed_samples_learn_as_they_do_alone(trained):
+    vlm, objective, readings, shown = trained
+    alone = []
+    for each, seen in zip(readings, shown, strict=True):
+        for reading in each:
+            inputs = vlm.reader.batch([reading], [seen])
+            at, targets = predictors(inputs.pop("labels"))
+            states = hidden_states(vlm.model, inputs)[at]
+            alone.append(answer_losses(states, targets, vlm.model.get_output_embeddings()))
+    expected = torch.cat(alone)
+    expected.sum().backward()
+    wanted = gradients(vlm)
+    row = (packed if vlm.family.packs else padded)(vlm.reader, readings, shown)
+    got = objective(row)
+    got.sum().backward()
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+    close(gradients(vlm), wanted)
+    if vlm.family.packs:
+        assert row.places == row.tokens, "no padding"
+
+
+def test_splitting_a_step_changes_no_gradient(trained):
+    """All samples in one pass, in two, or one by one: the divisor is the step's."""
+    vlm, objective, readings, shown = trained
+    samples = [([[reading]], [seen]) for each, seen in zip(readings, shown, strict=True) for reading in each]
+    whole = total_weight([sum(label != IGNORE for label in each[0][0].labels) for each, _ in samples], "square")
+    found = {}
+    for size in (5, 3, 1):
+        for start in range(0, len(samples), size):
+            part = samples[start : start + size]
+            make = packed if vlm.family.packs else padded
+            row = make(
+                vlm.reader, [each for visits, _ in part for each in visits], [p for _, each in part for p in each]
+            )
+            ((objective(row) * weights(row.owners, "square")).sum() / whole).backward()
+        found[size] = gradients(vlm)
+    close(found[3], found[5])
+    close(found[1], found[5])

@@ -4,16 +4,12 @@ import pytest
 import torch
 from PIL import Image
 
-from vistune.models import FAMILIES
 from vistune.models.labels import IGNORE
 from vistune.models.vlm import build
 from vistune.records import Message
 from vistune.tune.attention import Segment, branches, packed_attention
-from vistune.tune.loss import answer_losses, predictors, total_weight, weights
-from vistune.tune.objective import Objective, hidden_states
-from vistune.tune.packed import packed, padded, shared
-
-PACKING = [name for name in FAMILIES if name != "auto"]
+from vistune.tune.loss import answer_losses, total_weight, weights
+from vistune.tune.packed import packed, shared
 
 PICTURES = [Image.radial_gradient("L").resize((70, 50)).convert("RGB"), Image.linear_gradient("L").convert("RGB")]
 
@@ -33,35 +29,6 @@ def visits(reader):
     ]
     shown = [PICTURES[:1], [], PICTURES]
     return found, [reader.look(readings[0], images) for readings, images in zip(found, shown, strict=True)]
-
-
-@pytest.mark.parametrize("name", PACKING)
-def test_packed_loss_and_gradients_are_the_sum_of_the_samples(name):
-    vlm = build(name, seed=3)
-    found, pictures = visits(vlm.reader)
-    objective = Objective(vlm.model.eval())
-    alone = []
-    for readings, seen in zip(found, pictures, strict=True):
-        for reading in readings:
-            inputs = vlm.reader.batch([reading], [seen])
-            at, targets = predictors(inputs.pop("labels"))
-            states = hidden_states(vlm.model, inputs)[at]
-            alone.append(answer_losses(states, targets, vlm.model.get_output_embeddings()))
-    expected = torch.cat(alone)
-    expected.sum().backward()
-    gradients = {n: p.grad.clone() for n, p in vlm.model.named_parameters() if p.grad is not None}
-    vlm.model.zero_grad()
-    row = (packed if vlm.family.packs else padded)(vlm.reader, found, pictures)
-    got = objective(row)
-    got.sum().backward()
-    assert torch.allclose(got, expected, atol=1e-5)
-    assert {n for n, p in vlm.model.named_parameters() if p.grad is not None} == gradients.keys()
-    largest = max(float(g.abs().max()) for g in gradients.values())
-    for parameter, gradient in gradients.items():
-        difference = (vlm.model.get_parameter(parameter).grad - gradient).abs().max()
-        assert difference <= 1e-6 * max(largest, 1), parameter
-    if vlm.family.packs:
-        assert row.places == row.tokens, "no padding"
 
 
 def test_what_samples_share_is_computed_once():
@@ -143,27 +110,3 @@ def test_weights_add_up_to_what_the_plan_says(weighting):
     answers = [4, 1, 9]
     owners = torch.tensor([n for n, count in enumerate(answers) for _ in range(count)])
     assert float(weights(owners, weighting).sum()) == pytest.approx(total_weight(answers, weighting))
-
-
-@pytest.mark.parametrize("name", ["llava", "small", "cogagent"])
-def test_splitting_a_step_changes_no_gradient(name):
-    """Eight samples in one pass, four and four, or one by one: the same gradient, since the divisor is the step's."""
-    vlm = build(name, seed=1)
-    objective = Objective(vlm.model.eval())
-    reader = vlm.reader
-    readings = [reader.read(ask(f"Question {n}?", "a" * (n + 1), 0), [PICTURES[0].size]) for n in range(8)]
-    pictures = [reader.look(reading, PICTURES[:1]) for reading in readings]
-    whole = total_weight([sum(label != IGNORE for label in r.labels) for r in readings], "square")
-    found = {}
-    for size in (8, 4, 1):
-        vlm.model.zero_grad()
-        for start in range(0, 8, size):
-            part = slice(start, start + size)
-            make = packed if vlm.family.packs else padded
-            row = make(reader, [[r] for r in readings[part]], pictures[part])
-            ((objective(row) * weights(row.owners, "square")).sum() / whole).backward()
-        found[size] = torch.cat([p.grad.flatten() for p in vlm.model.parameters() if p.grad is not None])
-    scale = float(found[8].abs().max())
-    assert scale > 0
-    assert (found[8] - found[4]).abs().max() <= 1e-6 * max(scale, 1)
-    assert (found[8] - found[1]).abs().max() <= 1e-6 * max(scale, 1)
