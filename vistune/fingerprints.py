@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import ImageOps
 
 from vistune.errors import VistuneError
 from vistune.files import inside
@@ -29,21 +30,22 @@ class Fingerprint:
     pixels: str = ""  # SHA-256 of size and decoded upright RGB: equal for the same picture in two files
     hash: int = 0  # 64 bits
     thumb: np.ndarray | None = None  # uint8 (16, 16, 3)
+    mirrored: int | None = None  # hash of the mirror image, where it was asked for
     defect: str = ""  # "image_undecodable" | "image_size": the image is what its digest says, and bad
     damage: str = ""  # the file is not the one that was annotated
     detail: str = ""
 
 
-def scan(root: Path, images: Iterable[ImageRef], label: str) -> dict[ImageRef, Fingerprint]:
+def scan(root: Path, images: Iterable[ImageRef], label: str, mirror: bool = False) -> dict[ImageRef, Fingerprint]:
     """The fingerprint of each distinct image, in the order of their digests. Never raises for a bad image."""
     distinct = sorted(set(images), key=lambda i: (i.sha256, i.path))
     # Threads: decoding and hashing release the lock. The order of results is that of `distinct`.
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = pool.map(lambda image: fingerprint(root, image), distinct)
+        found = pool.map(lambda image: fingerprint(root, image, mirror), distinct)
         return dict(zip(distinct, track(found, label, len(distinct), "images"), strict=True))
 
 
-def fingerprint(root: Path, image: ImageRef) -> Fingerprint:
+def fingerprint(root: Path, image: ImageRef, mirror: bool = False) -> Fingerprint:
     try:
         path = inside(root, image.path)
         digest = file_digest(path)
@@ -65,7 +67,8 @@ def fingerprint(root: Path, image: ImageRef) -> Fingerprint:
         )
     pixels = hashlib.sha256(f"{picture.width}x{picture.height} RGB\n".encode())
     pixels.update(picture.tobytes())
-    return Fingerprint(pixels.hexdigest(), *describe(picture))
+    mirrored = describe(ImageOps.mirror(picture))[0] if mirror else None
+    return Fingerprint(pixels.hexdigest(), *describe(picture), mirrored)
 
 
 def similar(fingerprints: Iterable[Fingerprint], hamming: int, difference: float) -> list[tuple[str, str]]:

@@ -1,6 +1,8 @@
-"""The published form of the records: JSON Schemas in docs/schema/ and the table of columns in docs/records.md.
+"""The published form of the records and of evaluation results: JSON Schemas in docs/schema/ and the table of columns in
+docs/records.md.
 
-`python -m vistune.schema_docs` writes them anew from the dataclasses of `records` and their comments.
+`python -m vistune.schema_docs` writes them anew from the dataclasses of `records` and `evaluate.form` and their
+comments.
 """
 
 from __future__ import annotations
@@ -8,10 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
+from vistune.evaluate.form import FORMS
+from vistune.evaluate.scorecard import SCHEMA_VERSION as CARD_VERSION
+from vistune.evaluate.statistics import Estimate
 from vistune.files import write_text
 from vistune.records import SCHEMA_VERSION, AnnotatedImage, Dialogue, Reject, Sample
 from vistune.reference import comments
@@ -25,18 +31,22 @@ RECORDS: dict[str, type] = {
     "reject": Reject,
 }
 COLUMNS: dict[str, type] = {"samples": Sample, "rejects": Reject}
+UNKNOWN = (Estimate,)
+"""What computes with NaN, which is null in JSON."""
+
 SCALARS = {str: "string", int: "integer", float: "number", bool: "boolean"}
 ARROW = {str: "string", int: "int32", float: "float64", bool: "bool"}
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of one record as JSON: what `dataclasses.asdict` gives."""
+    """The JSON Schema (draft 2020-12) of one record or result as JSON: what `dataclasses.asdict` gives."""
     definitions: dict[str, Any] = {}
-    root = _object(RECORDS[name], definitions)
+    kind = {**RECORDS, **FORMS}[name]
+    root = _object(kind, definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:vistune:{name}:{SCHEMA_VERSION}",
-        "title": RECORDS[name].__name__,
+        "$id": f"urn:vistune:{name}:{SCHEMA_VERSION if name in RECORDS else CARD_VERSION}",
+        "title": kind.__name__,
         **root,
         "$defs": dict(sorted(definitions.items())),
     }
@@ -46,6 +56,7 @@ def _object(record: type, definitions: dict[str, Any]) -> dict[str, Any]:
     said = comments(record)
     properties = {}
     for name, hint in field_types(record).items():
+        hint = float | None if hint is float and record in UNKNOWN else hint
         properties[name] = _value(hint, definitions) | ({"description": said[name]} if said.get(name) else {})
     required = [
         f.name
@@ -65,6 +76,10 @@ def _value(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"$ref": f"#/$defs/{name}"}
     if get_origin(hint) is Literal:
         return {"enum": list(get_args(hint))}
+    if get_origin(hint) in (Union, types.UnionType):
+        return {"anyOf": [_value(inner, definitions) for inner in get_args(hint)]}
+    if hint is types.NoneType:
+        return {"type": "null"}
     if get_origin(hint) is dict:
         return {"type": "object", "additionalProperties": _value(get_args(hint)[1], definitions)}
     if get_origin(hint) is tuple:
@@ -110,7 +125,9 @@ def page(text: str) -> str:
 
 def files(docs: Path) -> dict[Path, str]:
     """Every generated file under docs/ with what it should hold."""
-    found = {docs / "schema" / f"{n}.schema.json": json.dumps(json_schema(n), indent=2) + "\n" for n in RECORDS}
+    found = {
+        docs / "schema" / f"{n}.schema.json": json.dumps(json_schema(n), indent=2) + "\n" for n in (*RECORDS, *FORMS)
+    }
     written = docs / "records.md"
     return {**found, written: page(written.read_text(encoding="utf-8"))}
 

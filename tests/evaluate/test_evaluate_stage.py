@@ -15,6 +15,7 @@ from vistune.evaluate import Conditions, Params, decoding, harness
 from vistune.evaluate.answers import read_answers
 from vistune.files import files_under, tree_digest
 from vistune.records import ImageRef, Lineage, Sample, conversation
+from vistune.schema_docs import json_schema
 from vistune.sources import load, read_benchmark
 from vistune.stages import Context
 
@@ -92,6 +93,8 @@ def test_demo_suite_end_to_end(run: Any, inputs: dict[str, Path], tmp_path: Path
     assert verdict["verdict"] in ("fail", "inconclusive"), "four images cannot promote a random model"
     card = json.loads((output / "scorecard.json").read_text())
     assert [len(g["benchmarks"]) for g in card["groups"]] == [4, 4, 4, 3, 1]
+    for name, value in (("scorecard", card), ("verdict", verdict)):
+        pytest.importorskip("jsonschema").validate(value, json_schema(name))
     html = (output / "scorecard.html").read_text()
     assert "http" not in html.replace("http-equiv", "") and "data:image/jpeg;base64," in html
     pairs = summary["details"]["side_by_side"]

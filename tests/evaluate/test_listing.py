@@ -21,7 +21,7 @@ llava_bench gavie gavie_original
 def test_every_benchmark_is_listed_with_its_suites() -> None:
     rows = {row.name: row for row in listed(EVAL)}
     assert set(ASKED_FOR.split()) <= set(rows)
-    assert rows["gqa"].items == "12,578" and rows["gqa"].suites == ("llava15", "quick")
+    assert rows["gqa"].items == "12,578" and rows["gqa"].suites == ("llava15", "quick", "wordings")
     assert rows["pope_random"].suites == ("hallucination", "llava15"), "a group's members are in its suites"
     assert rows["demo_which_of_two"].source == "vistune sources" and rows["demo_which_of_two"].suites == ("demo",)
     assert rows["mmmu_val"].source == "mmmu-benchmark.github.io, hub: MMMU/MMMU"

@@ -19,6 +19,8 @@ from vistune.errors import VistuneError
 from vistune.evaluate import Conditions, Judge, Params, judge
 from vistune.evaluate.answers import read_answers
 from vistune.evaluate.scorers import mmbench, pope
+from vistune.records import Lineage, Sample, conversation
+from vistune.schema_docs import json_schema
 from vistune.sources import Manifest, write_manifest
 from vistune.stages import Context
 
@@ -97,6 +99,43 @@ def test_pictures_of_any_number(run: Any, tmp_path: Path) -> None:
     assert found["groups"]["pope"]["f1,none"] == pytest.approx(sum(f1) / 3)
     hallusion = [a for a in read_answers(tmp_path / "out" / "answers.jsonl") if a.benchmark == "hallusionbench"]
     assert [bool(a.image) for a in sorted(hallusion, key=lambda a: a.item)] == [False, True, True]
+
+
+def test_contamination_blind_conditions_and_wordings(run: Any, tmp_path: Path, data: Path) -> None:
+    """A picture of GQA, encoded anew, was trained on: its items are told, scored apart, and decide nothing."""
+    from PIL import Image
+
+    picture = next((data / "gqa" / "images").glob("n1.*"))
+    (tmp_path / "release" / "images").mkdir()
+    Image.open(picture).convert("RGB").save(tmp_path / "release" / "images" / "a.webp", lossless=True)
+    image = store.describe_image(tmp_path / "release", "images/a.webp")
+    text = {"instruction": "Is it red?", "input": "", "response": "no"}
+    text["messages"] = conversation([("Is it red?", "no")])
+    about = {"dataset": "vqav2-train", "split": "train", "task": "vqa", "method": "adapt", "licence": "CC0"}
+    row = Sample(id="vt1:a", images=(image,), group="g", lineage=Lineage("d/1", (), ()), **text, **about)
+    store.write_samples(tmp_path / "release", [row])
+    summary = run(suite="wordings", conditions=Conditions(("image", "blank"), ("image", "blank")))
+    card = json.loads((tmp_path / "out" / "scorecard.json").read_text())
+    verdict = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    entry = next(b for b in card["benchmarks"] if b["name"] == "gqa")
+    assert entry["contamination"]["contaminated"] == 2 and entry["contamination"]["example"]["sample"] == "vt1:a"
+    assert entry["contamination"]["how"] == {"pixels": 2, "question about the picture": 1}
+    assert [(p["name"], p["scores"][0]["items"]) for p in entry["parts"]] == [("clean", 1), ("contaminated", 2)]
+    assert entry["standing"]["status"] == "cluster_trained" and "vqav2-train" in entry["standing"]["because"]
+    decided = [c for c in verdict["checks"] if c["role"] == "protected" and c["benchmarks"] == ["gqa"]]
+    assert decided[0]["estimate"]["items"] == 1
+    assert {(s["model"], s["condition"]) for s in entry["scores"]} >= {("tuned", "blank"), ("base", "blank")}
+    assert {row["condition"] for row in card["sensitivity"]} == {"image", "blank"}
+    assert all(t["wordings"] == 5 for row in card["sensitivity"] for t in row["tasks"])
+    f1 = next(
+        t for b in card["benchmarks"] if b["name"] == "pope_adversarial" for t in b["metrics"] if t["metric"] == "f1"
+    )
+    assert f1["scores"][0]["mean"] == pytest.approx(results(tmp_path / "out")["results"]["pope_adversarial"]["f1,none"])
+    assert summary["metrics"]["f1/pope_adversarial/base/image"] == pytest.approx(f1["scores"][0]["mean"])
+    for name, value in (("scorecard", card), ("verdict", verdict)):
+        pytest.importorskip("jsonschema").validate(value, json_schema(name))
+    html = (tmp_path / "out" / "scorecard.html").read_text()
+    assert "2 of 3" in html and "cluster trained: vqav2-train is of the cluster" in html
 
 
 def test_a_suite_that_needs_a_judge_is_refused_without_one(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

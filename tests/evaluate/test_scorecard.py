@@ -1,5 +1,6 @@
 """The scorecard's numbers, flat metrics and page, from a handful of answers."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def answers(answer: Callable[..., Answer]) -> list[Answer]:
 
 @pytest.fixture
 def card(answers: list[Answer]) -> dict[str, Any]:
-    about = {b: {"task": "naming", "concepts": "trained", "trained_task": True} for b in ("naming_trained", "which")}
+    described = {"task": "naming", "concepts": "trained", "trained_task": True, "licence": "CC0"}
+    about = dict.fromkeys(("naming_trained", "which"), described)
     groups = {"Task kind never trained": ["which"]}
     built = scorecard.build(Scores(answers), groups, about, RUNS, seed=0, replicates=200, confidence=0.95)
     return built | {"suite": "demo", "models": {"base": "1" * 64, "tuned": "2" * 64}, "limit": None}
@@ -130,3 +132,127 @@ def test_answers_file_is_sorted_and_comes_back(answers: list[Answer], tmp_path: 
     assert {(a.item, a.model, a.condition, a.kind) for a in read_answers(tmp_path / "a.jsonl")} == {
         (a.item, a.model, a.condition, a.kind) for a in answers
     }
+
+
+def made(rows: list[Answer], runs: dict[str, tuple[str, ...]], **more: Any) -> dict[str, Any]:
+    described = {"task": "vqa", "concepts": "external", "trained_task": False, "licence": "CC0"}
+    about = {a.benchmark: described | more.get(a.benchmark, {}) for a in rows}
+    seen = more.get("contaminated", ())
+    card = scorecard.build(Scores(rows), {}, about, runs, 0, 200, 0.95, seen)
+    return card | {"suite": "s", "models": {"tuned": "2" * 64}, "limit": None}
+
+
+def test_an_answer_independent_model_scores_at_the_blind_baselines(answer: Callable[..., Answer]) -> None:
+    """Always "yes": the majority baseline exactly, with nothing between the image and every blind condition."""
+    conditions = ("image", "shuffled", "blank", "none")
+    rows = []
+    for condition in conditions:
+        for n in range(60):
+            gold = "yes" if n % 3 else "no"
+            more = {"gold": gold, "answer": "yes", "scores": {"yes": -1.0, "no": -2.0}, "task": "abc"[n % 3]}
+            rows.append(answer(f"b/{n:02d}", "tuned", condition, float(gold == "yes"), **more))
+    card = made(rows, {"tuned": conditions})
+    (entry,) = card["benchmarks"]
+    assert entry["majority"] == pytest.approx(2 / 3) and entry["chance"] == 0.5
+    assert {row["mean"] for row in entry["scores"]} == {pytest.approx(entry["majority"])}
+    assert [(d["mean"], d["low"], d["high"]) for d in entry["differences"]] == [(0.0, 0.0, 0.0)] * 3
+    (first, *_) = entry["yes_no"]
+    assert (first["said_yes"], first["true_yes"], first["false_yes"]) == (1.0, 1.0, 1.0)
+    assert first["is_yes"] == pytest.approx(2 / 3) and first["neither"] == 0
+    assert [(c["name"], c["scores"][0]["mean"]) for c in entry["categories"]] == [("a", 0.0), ("b", 1.0), ("c", 1.0)]
+    verdict = decide(Gate(Target(("b",), over=("shuffled",))), Scores(rows), seed=0, replicates=200)
+    assert verdict["verdict"] == "fail"
+    html = page.render(card, verdict, [], [], Path())
+    assert "tuned, grey image" in html and "Does it say yes too often?" in html and "b by category" in html
+
+
+def test_free_answers_have_a_majority_where_gold_recurs(answer: Callable[..., Answer]) -> None:
+    def rows(golds: list[str]) -> list[Answer]:
+        free = {"kind": "generation", "scores": {}, "metrics": {"accuracy": 0.0}, "answer": "a dog here"}
+        return [answer(f"b/{n:02d}", "tuned", "image", 0.0, **free | {"gold": g}) for n, g in enumerate(golds)]
+
+    (entry,) = made(rows(["Yes", "yes", "no", "yes"] * 5), {"tuned": ("image",)})["benchmarks"]
+    assert (entry["chance"], entry["majority"]) == (None, 0.75)
+    words = {"mean": 3.0, "median": 3.0, "p95": 3.0, "longest": 3, "empty": 0.0}
+    assert entry["lengths"] == [{"model": "tuned", "condition": "image", "answers": 20, **words}]
+    assert entry["yes_no"][0]["neither"] == 1.0
+    (entry,) = made(rows([f"a caption {n}" for n in range(20)]), {"tuned": ("image",)})["benchmarks"]
+    assert entry["majority"] is None and entry["yes_no"] == []
+
+
+def test_contaminated_items_are_scored_apart(answer: Callable[..., Answer]) -> None:
+    rows = [answer(f"b/{n:02d}", "tuned", "image", float(n < 10)) for n in range(40)]
+    counted = {"items": 40, "contaminated": 10, "how": {"near": 10, "mirrored": 0}, "example": None}
+    standing = {"status": "held_in", "clusters": ["short"], "because": "gqa was trained on"}
+    more = {"b": {"contamination": counted, "standing": standing}}
+    card = made(rows, {"tuned": ("image",)}, contaminated={f"b/{n:02d}" for n in range(10)}, **more)
+    (entry,) = card["benchmarks"]
+    found = {p["name"]: (p["scores"][0]["mean"], p["scores"][0]["items"]) for p in entry["parts"]}
+    assert found == {"clean": (0.0, 30), "contaminated": (1.0, 10)}
+    assert entry["scores"][0]["mean"] == 0.25
+    html = page.render(card, decide(Gate(Target(("b",))), Scores(rows), 0, 100), [], [], Path())
+    assert "10 of 40" in html and "held in: gqa was trained on" in html and "near 10" in html
+
+
+def test_sensitivity_to_the_wording(answer: Callable[..., Answer]) -> None:
+    rows = []
+    for name, share in (("b", 10), ("b_1", 20), ("b_2", 30), ("alone", 5)):
+        rows += [answer(f"{name}/{n:02d}", "tuned", "image", float(n < share)) for n in range(40)]
+    card = made(rows, {"tuned": ("image",)}, b_1={"wording_of": "b"}, b_2={"wording_of": "b"})
+    (row,) = card["sensitivity"]
+    assert row["sensitivity"] == pytest.approx((2 / 3) ** 0.5 * 0.25 / 0.5)
+    assert row["tasks"] == [{"task": "b", "low": 0.25, "mean": 0.5, "high": 0.75, "wordings": 3}]
+    verdict = decide(Gate(Target(("b",))), Scores(rows), 0, 100)
+    assert scorecard.metrics(card, verdict)["sensitivity/tuned/image"] == pytest.approx(row["sensitivity"])
+    assert "Sensitivity to the wording" in page.render(card, verdict, [], [], Path())
+
+
+def test_aggregates_are_on_the_card_with_intervals(answer: Callable[..., Answer]) -> None:
+    rows = []
+    for model, good in (("base", 3), ("tuned", 5)):
+        for n in range(60):
+            yes, right = n % 2 == 0, n % 6 < good
+            terms = {"f1": {"": (2.0 * (yes and right), float(yes) + float(yes == right))}}
+            rows.append(answer(f"b/{n:02d}", model, "image", float(right), terms=terms))
+    card = made(rows, {"base": ("image",), "tuned": ("image",)})
+    (table,) = card["benchmarks"][0]["metrics"]
+    base, tuned = table["scores"]
+    assert table["metric"] == "f1" and base["low"] < base["mean"] < base["high"] < 1
+    assert (base["mean"], tuned["mean"]) == (pytest.approx(4 / 7), pytest.approx(6 / 7))
+    (gain,) = table["differences"]
+    assert gain["mean"] == pytest.approx(2 / 7) and 0 < gain["low"] < gain["high"] and gain["detectable"] > 0
+    verdict = decide(Gate(Target(("b",), over=("base",), metric="f1")), Scores(rows), 0, 300)
+    assert verdict["verdict"] == "pass" and "+28.6 points" in verdict["reasons"][0]
+    html = page.render(card, verdict, [], [], Path())
+    assert "<td>f1</td>" in html and "+28.6" in html
+
+
+def test_files_fit_their_published_schemas(card: dict[str, Any], answers: list[Answer]) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    from vistune.schema_docs import json_schema
+
+    verdict = decide(Gate(Target(("which",))), Scores(answers), seed=0, replicates=200)
+    verdict = {"schema": scorecard.SCHEMA_VERSION, "gate_name": "demo", **verdict}
+    for name, value in (("scorecard", card), ("verdict", verdict)):
+        validator = jsonschema.Draft202012Validator(json_schema(name))
+        validator.check_schema(json_schema(name))
+        plain = json.loads(json.dumps(value))
+        validator.validate(plain)
+        for key in plain:
+            assert list(validator.iter_errors({k: v for k, v in plain.items() if k != key})), key
+        assert list(validator.iter_errors({**plain, "surprise": 1}))
+
+
+def test_the_gallery_says_why(answer: Callable[..., Answer], pictures: tuple[Path, list[ImageRef]]) -> None:
+    free = {"kind": "generation", "scores": {}, "answer": "purple"}
+    rows = [
+        answer("a/1", "tuned", "image", 0.0),
+        answer("b/1", "tuned", "image", 0.0, **free, metrics={"accuracy": 0.0, "unparsed": 1.0}),
+        answer("c/1", "tuned", "image", 0.0, **free, metrics={"accuracy": 0.3}, path="", image=""),
+        answer("c/1", "base", "image", 1.0, **free, metrics={"accuracy": 1.0}, path="", image=""),
+    ]
+    found = {row["benchmark"]: row for row in gallery.errors(rows, pictures[0], seed=0)}
+    assert found["a"]["why"] == 'ranked "b" -1.00 nats a token before "a"'
+    assert "names none of the choices" in found["b"]["why"] and found["b"]["base_score"] is None
+    assert found["c"]["why"] == "the benchmark's scorer gives accuracy 0.30" and found["c"]["picture"] == ""
+    assert (found["c"]["score"], found["c"]["base_score"]) == (0.3, 1.0)

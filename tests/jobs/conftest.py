@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 HERE = Path(__file__).parent
-for _name in ("fake_kubernetes", "crd", "operators"):
+for _name in {"fake_kubernetes", "crd", "operators"} - set(sys.modules):  # tests/infra has loaded them, or not
     _spec = importlib.util.spec_from_file_location(_name, HERE / f"{_name}.py")
     sys.modules[_name] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules[_name])

@@ -100,7 +100,8 @@ def test_launchers(folder, launcher):
         "DS_ACCELERATOR": "cpu",
         "VISTUNE_TRACKING": "off",
     }
-    for time in ("s", "unchanged"):
+    for time in (r"[\d.]+ s", "unchanged"):
         done = subprocess.run(shlex.split(command), env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert re.search(rf"tune: 32 in → 32 out · .*{time}\n", done.stdout), done.stdout
+        # no line's end: the launchers' own lines may come between
+        assert re.search(rf"tune: 32 in → 32 out · .*{time}", done.stdout), done.stdout

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What each model is shown: the true image, the image of another item, or none."""
+    """What each model is shown: the true image, the image of another item, a grey one, or none."""
 
-    base: tuple[Literal["image", "shuffled", "none"], ...] = ("image",)
-    tuned: tuple[Literal["image", "shuffled", "none"], ...] = ("image", "shuffled", "none")
+    base: tuple[Literal["image", "shuffled", "blank", "none"], ...] = ("image",)
+    tuned: tuple[Literal["image", "shuffled", "blank", "none"], ...] = ("image", "shuffled", "none")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Judge(Connection):
 class Server(Connection):
     """A model that is evaluated beside ours (vLLM, SGLang, an API)."""
 
-    conditions: tuple[Literal["image", "shuffled", "none"], ...] = ("image",)
+    conditions: tuple[Literal["image", "shuffled", "blank", "none"], ...] = ("image",)
     extra: dict[str, Any] = field(default_factory=dict)  # further fields of the request body; null takes one out
 
 
@@ -60,6 +60,7 @@ class Params:
     conditions: Conditions = field(default_factory=Conditions)
     servers: dict[str, Server] = field(default_factory=dict)  # name on the scorecard -> a model behind a server
     judge: Judge = field(default_factory=Judge)
+    trained_on: tuple[str, ...] = ()  # data sets that the base model learned from before, as in eval/clusters.yaml
     evidence: str = ""  # file of what other models saw in the images, for families that take it (MoAI)
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 where the processor computes in it
     batch_tokens: int = 2048  # tokens of one forward pass, padding included

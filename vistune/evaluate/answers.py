@@ -99,7 +99,14 @@ class Scores:
 
     def asked(self, benchmark: str) -> list[Answer]:
         """Each ranked item of a benchmark once, whoever answered it."""
-        seen = {a.item: a for a in self.answers.values() if a.benchmark == benchmark and a.kind == "choice"}
+        return self._once(benchmark, "choice")
+
+    def free(self, benchmark: str) -> list[Answer]:
+        """Each item of a benchmark that is answered in free text once, whoever answered it."""
+        return self._once(benchmark, "generation")
+
+    def _once(self, benchmark: str, kind: str) -> list[Answer]:
+        seen = {a.item: a for a in self.answers.values() if a.benchmark == benchmark and a.kind == kind}
         return [seen[item] for item in sorted(seen)]
 
 

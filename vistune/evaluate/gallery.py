@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,12 @@ THUMBNAIL = 144  # pixels
 
 def errors(answers: Sequence[Answer], root: Path, seed: int, count: int = ERRORS) -> list[dict[str, Any]]:
     """Questions the tuned model answered wrongly while shown the true image, benchmarks taking turns."""
-    ranked = {(a.item, a.model, a.condition): a for a in answers if a.kind == "choice"}
+    # Free answers of a benchmark that is also ranked are shown side by side instead.
+    ranked = {
+        (a.item, a.model, a.condition): a
+        for a in sorted(answers, key=lambda a: a.kind, reverse=True)
+        if "accuracy" in a.metrics
+    }
     wrong: dict[str, list[Answer]] = defaultdict(list)
     for (_, model, condition), answer in ranked.items():
         if model == "tuned" and condition == "image" and answer.metrics["accuracy"] < 1:
@@ -41,10 +47,30 @@ def errors(answers: Sequence[Answer], root: Path, seed: int, count: int = ERRORS
                 "tuned": answer.answer,
                 "base": base.answer if base else "",
                 "scores": scores,
-                "picture": picture(root, answer.path),
+                "score": answer.metrics["accuracy"],
+                "base_score": base.metrics["accuracy"] if base else None,
+                "why": why(answer),
+                "picture": picture(root, answer.path) if answer.path else "",
             }
         )
     return rows
+
+
+def why(answer: Answer) -> str:
+    """What made the score of an answer.
+
+    >>> one = Answer("i", "b", "t", "", "", "", "?", "cat", "tuned", "image", "choice", "dog", {"accuracy": 0.0},
+    ...              {"cat": -1.5, "dog": -1.0})
+    >>> why(one)
+    'ranked "dog" 0.50 nats a token before "cat"'
+    """
+    if answer.kind == "choice":
+        gap = answer.scores[answer.answer] - answer.scores.get(answer.gold, math.nan)
+        return f'ranked "{answer.answer}" {gap:.2f} nats a token before "{answer.gold}"'
+    if answer.metrics.get("unparsed"):
+        return "the answer names none of the choices"
+    told = ", ".join(f"{name} {value:.2f}" for name, value in sorted(answer.metrics.items()))
+    return f"the benchmark's scorer gives {told}"
 
 
 def side_by_side(answers: Sequence[Answer], seed: int, images: int = IMAGES_SIDE_BY_SIDE) -> list[dict[str, str]]:

@@ -79,10 +79,13 @@ def load_suite(folder: Path, name: str, metadata: Mapping[str, Any], benchmarks:
     return Loaded(loaded["tasks"], loaded, groups)
 
 
-def pools(loaded: Loaded) -> dict[str, list[ImageRef]]:
-    """The images of the suite that may stand in for one another: same concepts, same folder."""
+def pools(loaded: Loaded, own: bool = False) -> dict[str, list[ImageRef]]:
+    """The images of the suite that may stand in for one another: same concepts, same folder. own: only those of the
+    sources."""
     found: dict[str, dict[str, ImageRef]] = defaultdict(dict)
     for task in loaded.tasks.values():
+        if own and is_published(task):
+            continue
         for doc in task.eval_docs:
             for image in images_of(doc):
                 found[doc["pool"]][image["sha256"]] = ImageRef(**image)
@@ -175,7 +178,7 @@ def described(loaded: Loaded) -> dict[str, dict[str, Any]]:
             about = task.config.metadata["about"]
             name = task.eval_docs[0]["benchmark"]
             found[name] = {"task": about["metric"], "concepts": "external", "trained_task": False}
-            found[name]["licence"] = about["licence"]
+            found[name] |= {"licence": about["licence"], "wording_of": task.config.metadata.get("wording_of", "")}
     return found
 
 

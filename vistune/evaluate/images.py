@@ -1,7 +1,7 @@
 """Which image a question is asked about, the pictures themselves, and what a vision encoder makes of them.
 
-A condition says what the model is shown: the true image, the image of another item (`shuffled`), or none. A model
-that answers as well without the true image does not look at it.
+A condition says what the model is shown: the true image, the image of another item (`shuffled`), a grey one of the same
+size (`blank`), or none. A model that answers as well without the true image does not look at it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vistune.models.families.base import Picture
     from vistune.models.views import ViewPlan
 
-Condition = Literal["image", "shuffled", "none"]
+Condition = Literal["image", "shuffled", "blank", "none"]
 
 Shown = Callable[[ImageRef], ImageRef | None]
 
@@ -58,10 +58,26 @@ def shown(condition: Condition, pools: Mapping[str, Sequence[ImageRef]], seed: i
         return lambda image: image
     if condition == "none":
         return lambda image: None
+    if condition == "blank":
+        return blank
     partner: dict[str, ImageRef] = {}
     for pool, images in sorted(pools.items()):
         partner |= derangement(images, seed, pool)
     return lambda image: partner[image.sha256]
+
+
+BLANK = "blank"
+GREY = (127, 127, 127)
+
+
+def blank(image: ImageRef) -> ImageRef:
+    """A grey picture of the same size. All of one size are the same, so that it is encoded once.
+
+    >>> blank(ImageRef("ab", 4, 3, "png", "a.png")) == blank(ImageRef("cd", 4, 3, "jpeg", "b.jpg"))
+    True
+    """
+    sha = hashlib.sha256(f"{BLANK} {image.width}x{image.height}".encode()).hexdigest()
+    return ImageRef(sha, image.width, image.height, BLANK, "")
 
 
 class Pictures:
@@ -99,6 +115,10 @@ class Pictures:
 
     def open(self, image: ImageRef) -> Image:
         """Upright RGB. Raises VistuneError when the bytes cannot be decoded."""
+        if image.format == BLANK:
+            from PIL import Image
+
+            return Image.new("RGB", (image.width, image.height), GREY)
         if image.sha256 in self._given:
             return self._given[image.sha256]
         if image.sha256 in self._files:

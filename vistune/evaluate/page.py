@@ -15,6 +15,10 @@ MARKS = [  # model, condition, shape and colour in the plot, in drawing order (l
     ("tuned", "image", "tuned"),
 ]
 
+OWN_UNITS = ("perception", "cognition", "cider", "words", "length")
+
+SIDE, MARGIN = 260, 20  # pixels of the plot of yes and no
+
 LEFT, WIDTH, RIGHT, ROW, TOP = 210, 560, 20, 26, 26  # pixels of the plot
 
 
@@ -43,6 +47,12 @@ def render(
         pictures={row["path"]: picture(root, row["path"]) for row in pairs},
         sections=sections(card),
         plot=plot(card),
+        concepts=[c for c in card["concepts"] if len(card["concepts"]) > 1],
+        measured=measured(card),
+        standings=[entry for entry in card["benchmarks"] if entry.get("standing")],
+        calibration=calibration(card),
+        lengths=[(entry["name"], row) for entry in card["benchmarks"] for row in entry["lengths"]],
+        has_blank=any("blank" in conditions for conditions in card["runs"].values()),
         cell=cell,
         difference=difference,
     )
@@ -85,6 +95,45 @@ def plot(card: Mapping[str, Any]) -> dict[str, Any]:
         "row": ROW,
         "left": LEFT,
     }
+
+
+def measured(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The metrics beside accuracy, as text; groups after their benchmarks."""
+    rows = []
+    for entry in [*card["benchmarks"], *card["groups"]]:
+        for table in entry["metrics"]:
+            times = 1.0 if table["metric"] in OWN_UNITS else 100.0
+            found = [cell(table, *pair) for pair in (("base", "image"), ("tuned", "image"), ("tuned", "shuffled"))]
+            cells = [interval(one, times, "{:.1f}") for one in found]
+            cells.append(interval(difference(table, "base", "image"), times, "{:+.1f}"))
+            rows.append({"name": entry["name"], "metric": table["metric"].replace("_", " "), "cells": cells})
+    return rows
+
+
+def interval(row: Mapping[str, Any] | None, times: float, form: str) -> str:
+    """
+    >>> interval({"mean": 0.5, "low": 0.4, "high": 0.6}, 100, "{:.1f}"), interval(None, 1, "{:.1f}")
+    ('50.0 [40.0, 60.0]', '–')
+    """
+    if row is None or row["mean"] is None:
+        return "–"
+    mean, low, high = (None if row[k] is None else form.format(times * row[k]) for k in ("mean", "low", "high"))
+    return f"{mean}" if low is None or high is None else f"{mean} [{low}, {high}]"
+
+
+def calibration(card: Mapping[str, Any]) -> dict[str, Any]:
+    """How often each model says yes against how often it is so: a square plot and the rows of its table."""
+    rows = [(entry["name"], row) for entry in card["benchmarks"] for row in entry["yes_no"]]
+    styles = {(model, condition): style for model, condition, style in MARKS}
+    span = SIDE - MARGIN
+    dots = []
+    for name, row in rows:
+        style = styles.get((row["model"], row["condition"]))
+        if style:
+            across, up = MARGIN + span * row["said_yes"], span * (1 - row["is_yes"])
+            text = f"{name}: {row['model']} ({row['condition']})"
+            dots.append({"x": round(across, 1), "y": round(up, 1), "style": style, "text": text})
+    return {"rows": rows, "dots": dots, "side": SIDE, "margin": MARGIN}
 
 
 def x(share: float) -> float:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from vistune import sources, store
 from vistune.errors import VistuneError
-from vistune.evaluate import engine, gallery, gate, harness, judge, page, scorecard
+from vistune.evaluate import contamination, engine, gallery, gate, harness, heldout, judge, page, scorecard
 from vistune.evaluate.answers import Answer, Scores, write_answers
 from vistune.evaluate.images import Condition, Pictures, shown
 from vistune.evaluate.lm import VistuneLM, fingerprint
 from vistune.evaluate.responses import ResponseLog
 from vistune.evaluate.server import ServerEngine
 from vistune.files import tree_digest, write_json, write_text
-from vistune.records import Reject
+from vistune.records import ImageRef, Reject
 
 if TYPE_CHECKING:
     from vistune.evaluate import Params
@@ -41,7 +41,10 @@ def score(params: Params, inputs: Mapping[str, Path], output: Path, context: Con
     metadata["generated_images"] = params.generated_images
     loaded = harness.load_suite(definitions, params.suite, metadata, [b.name for b in benchmarks])
     pools, published = harness.pools(loaded), [Path(params.data)] if params.data else []
-    refuse_leaks((i.sha256 for images in pools.values() for i in images), Path(inputs["validate"]))
+    release = Path(inputs["validate"])
+    refuse_leaks((i.sha256 for images in harness.pools(loaded, own=True).values() for i in images), release)
+    asked_of = published_items(loaded)
+    seen = contamination.find(asked_of, store.read_samples(release), release, [*published, root]) if asked_of else {}
 
     answers: list[Answer] = []
     costs: dict[str, Any] = {}
@@ -71,9 +74,17 @@ def score(params: Params, inputs: Mapping[str, Path], output: Path, context: Con
         b.name: {"task": b.task, "concepts": b.concepts, "trained_task": b.trained_task, "licence": b.licence}
         for b in benchmarks
     } | harness.described(loaded)
-    card = scorecard.build(scores, loaded.groups, about, runs, context.seed, params.replicates, params.confidence)
+    counted = contamination.counted(asked_of, seen)
+    trained = {sample.dataset for sample in store.read_samples(release)} | set(params.trained_on)
+    clusters = heldout.load_table(definitions / "clusters.yaml") if asked_of else None
+    for name in counted:
+        standing = asdict(heldout.standing(name, trained, clusters)) if clusters else None
+        about[name] |= {"standing": standing, "contamination": counted[name]}
+    options = (context.seed, params.replicates, params.confidence)
+    card = scorecard.build(scores, loaded.groups, about, runs, *options, contaminated=seen)
     card |= {"suite": params.suite, "models": models, "limit": params.limit}
-    verdict = gate.decide(rule, scores, context.seed, params.replicates)
+    unseen = Scores(a for a in answers if a.item not in seen)  # what training saw decides nothing
+    verdict = gate.decide(rule, unseen, context.seed, params.replicates)
     write_json(output / "scorecard.json", card)
     write_json(output / "verdict.json", {"schema": scorecard.SCHEMA_VERSION, "gate_name": params.gate, **verdict})
     drawn = published[0] if published and harness.described(loaded) else root
@@ -111,6 +122,21 @@ def opened(
     if found.note:
         print(f"evaluate: {name} runs on whole sequences, without shared prefixes: {found.note}", flush=True)
     return digest, found
+
+
+def published_items(loaded: harness.Loaded) -> list[contamination.Asked]:
+    """The questions of published benchmarks; what the sources hold out, `validate` has kept out of the release."""
+    return [
+        contamination.Asked(
+            doc["id"],
+            doc["benchmark"],
+            doc["question"],
+            tuple(ImageRef(**image) for image in harness.images_of(doc)),
+        )
+        for task in loaded.tasks.values()
+        if harness.is_published(task)
+        for doc in task.eval_docs
+    ]
 
 
 def check(params: Params) -> None:

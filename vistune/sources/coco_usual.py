@@ -9,6 +9,7 @@ as long.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -79,14 +80,16 @@ def add_usual_captions(file: Captions, licences: Mapping[str, str], listing: Lis
         return False
     if not all(map(str.strip, [row.caption for row in rows])):
         return False
-    found: dict[int, list[CaptionRow]] = {image.id: [] for image in file.images}
+    found: defaultdict[int, list[CaptionRow]] = defaultdict(list, {image.id: [] for image in file.images})
+    for row in rows:
+        found[row.image_id].append(row)
+    known = listing.images | listed if listing.images else listed
     try:
-        for row in rows:
-            found[row.image_id].append(row)
-    except KeyError:  # no image, or one that only another file lists
+        entries = [known[str(image)] for image in found]
+    except KeyError:
         return False
     _list(listed, listing)
-    for entry, same in zip(listed.values(), found.values(), strict=True):
+    for entry, same in zip(entries, found.values(), strict=True):
         if same:
             entry.rows.put_off("caption", _caption, same)
     listing.tally.entered["caption"] += len(rows)

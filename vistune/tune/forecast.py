@@ -21,6 +21,7 @@ from vistune.stages import Settings, home
 from vistune.store import read_samples
 from vistune.tune import Params, StageParams
 from vistune.tune.launch import with_recipe
+from vistune.tune.loss import BUDGET
 from vistune.tune.operations import PEAKS, Operations
 from vistune.tune.plan import Plan, make, select
 from vistune.tune.work import base
@@ -70,8 +71,9 @@ def memory(
     width: int = 0,
 ) -> dict[int, Any]:
     """Bytes on each of so many devices by part, for each ZeRO stage: weights in 16 bits, gradients in 16, the
-    optimiser's float32 weights and two moments, activations of a pack, logits, and what the vision encoder keeps of so
-    many `patches` of a pack, in `width` channels: one layer's if it is frozen, all layers' if it trains.
+    optimiser's float32 weights and two moments, activations of a pack (with gradient checkpointing every layer's input
+    and one layer's), a piece of logits with its copy in 16 bits, and what the vision encoder keeps of so many `patches`
+    of a pack, in `width` channels: one layer's if it is frozen, all layers' if it trains.
 
     ZeRO 1 shares the optimiser's among the devices, 2 the gradients as well, 3 the weights too.
     """
@@ -81,14 +83,16 @@ def memory(
     tokens = stage.max_tokens * packs
     seen, learned = roles.get("vision", (0, 0))
     layers = max(seen / (12 * width * width), 1) if learned and width else 1  # a layer has 12 matrices of width x width
+    depth = text.num_hidden_layers
+    kept = 2 * depth + ACTIVATIONS if stage.gradient_checkpointing else ACTIVATIONS * depth
     found = {}
     for zero in (0, 1, 2, 3):
         found[zero] = {
             "weights": 2 * every / (processes if zero == 3 else 1),
             "gradients": 2 * trained / (processes if zero >= 2 else 1),
             "optimiser": 12 * trained / (processes if zero >= 1 else 1),
-            "activations": float(ACTIVATIONS * tokens * text.hidden_size * text.num_hidden_layers),
-            "logits": 3.0 * (64 << 20),
+            "activations": float(kept * tokens * text.hidden_size),
+            "logits": 1.5 * BUDGET,
             "vision features": float(ACTIVATIONS * packs * patches * width * layers),
         }
     return found

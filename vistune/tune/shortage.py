@@ -19,7 +19,7 @@ REMEDIES = {
     "gradients": "raise tune.zero to 2, or train fewer weights: lora, or roles without a rate",
     "optimiser": "raise tune.zero to 1 or more with more processes, or train fewer weights: lora, or roles without a "
     "rate",
-    "activations": "lower max_tokens, or together (packs of one forward pass)",
+    "activations": "set gradient_checkpointing, or lower max_tokens, or together (packs of one forward pass)",
     "logits": "lower max_tokens, or together (packs of one forward pass)",
     "vision features": "set max_patches (patches of a pack's pictures), or settings of fewer views",
 }
