@@ -86,6 +86,9 @@ def test_demo_suite_end_to_end(run: Any, inputs: dict[str, Path], tmp_path: Path
                 a.metrics["accuracy"] for a in ranked if (a.benchmark, a.model, a.condition) == (name, model, condition)
             ]
             assert results["results"][name]["acc,none"] == pytest.approx(sum(mine) / len(mine))
+            pictures = {a.image for a in ranked if a.benchmark == name}
+            error = results["results"][name]["acc_stderr,none"]
+            assert 0 <= error <= 1 if len(pictures) > 1 else error is None
             assert summary["metrics"][f"accuracy/{name}/{model}/{condition}"] == pytest.approx(sum(mine) / len(mine))
         assert set(results["groups"]) >= {"demo_new_layouts", "demo_which_of_two"}
 

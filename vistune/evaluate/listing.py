@@ -82,20 +82,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def print_list(folder: Path) -> None:
-    """Prints the table."""
-    from rich import box
+    """Prints each task with its number of items and suites, and below it what it is and where its files come from."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table(
-        box=box.SIMPLE, title="Benchmarks for suites in eval/suites; their files are laid under evaluate.data"
-    )
-    table.add_column("TASK", no_wrap=True)
-    for heading, ratio in (("benchmark, split", 4), ("items", 1), ("metric", 4), ("licence", 4), ("source", 6)):
-        table.add_column(heading, overflow="fold", ratio=ratio, justify="right" if heading == "items" else "left")
-    table.add_column("suites", ratio=2)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print("Tasks for suites in eval/suites; published files are laid under evaluate.data\n", markup=False)
     for row in listed(folder):
-        texts = (row.name, f"{row.title}, {row.split}", row.items, row.metric, row.licence, row.source)
-        table.add_row(*map(Text, texts), Text("\n".join(row.suites)))
-    Console().print(table)
+        console.print(f"{row.name:<28} {row.items:>8}  {', '.join(row.suites)}".rstrip(), style="bold", markup=False)
+        for line in (f"{row.title}, {row.split} · {row.metric}", f"{row.licence} · {row.source}"):
+            console.print(f"    {line}", markup=False)

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from vistune.evaluate.answers import Answer, Column, Scores
-from vistune.evaluate.statistics import detectable, estimate, majority, sensitivity
+from vistune.evaluate.statistics import clustered_error, detectable, estimate, majority, sensitivity
 
 SCHEMA_VERSION = 2
 
@@ -27,6 +27,9 @@ SCORED = "; free answers as their benchmark scores them"
 
 ELSEWHERE = ("accuracy", "accuracy_sum", "greedy", "exact_match")
 """Metrics that have a table of their own."""
+
+NAMES = {"acc": "accuracy", "acc_sum": "accuracy_sum"}
+"""What lm-eval calls a metric of ranked choices -> what answers call it."""
 
 Pair = tuple[str, str]  # model, condition
 
@@ -264,6 +267,21 @@ def _sensitivity(scores: Scores, about: Mapping[str, Mapping[str, Any]], pairs: 
 def _finite(value: Any) -> Any:
     """JSON has no NaN: null in its place."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def with_errors(results: dict[str, Any], scores: Scores, model: str, condition: str) -> dict[str, Any]:
+    """lm-eval's results with our standard errors, clustered by image, where it has none ("N/A")."""
+    tables = {}
+    for name, row in results["results"].items():
+        errors = {}
+        for key in row:
+            metric, _, rest = key.partition(",")
+            known = NAMES.get(metric, metric)
+            column = scores.column([name], model, condition, known) if f"{metric}_stderr,{rest}" in row else None
+            if column is not None:
+                errors[f"{metric}_stderr,{rest}"] = _finite(clustered_error(column.values, column.images))
+        tables[name] = row | errors
+    return results | {"results": tables}
 
 
 def metrics(card: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, float]:

@@ -60,8 +60,10 @@ def score(params: Params, inputs: Mapping[str, Path], output: Path, context: Con
                 see = shown(condition, pools, context.seed)
                 lm = VistuneLM(answering, pictures, log, see, f"{name} · {condition}")
                 results = harness.run(loaded, lm, params.max_new_tokens)
+                given = harness.collect(loaded, name, condition)
+                results = scorecard.with_errors(results, Scores(given), name, condition)
                 write_json(output / "lm_eval" / f"{name}-{condition}.json", results)
-                answers += harness.collect(loaded, name, condition)
+                answers += given
                 costs[f"{name}/{condition}"] = {k: lm.cost[k] for k in ("questions", "tokens")}
                 spent = {"seconds": time.monotonic() - start, "batches_from_log": lm.cost["batches_from_log"]}
                 spent |= answering.spent

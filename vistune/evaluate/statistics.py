@@ -143,17 +143,16 @@ def sign_flip(values: np.ndarray, clusters: Sequence[Hashable], seed: int, repli
     if not np.isfinite(values).all():
         return math.nan
     sums = _by_cluster(_terms(values), clusters)
-    generator = np.random.Generator(np.random.PCG64(keyed(seed, "sign_flip", len(sums))))
-    signs = generator.integers(0, 2, size=(replicates, len(sums)), dtype=np.int8) * 2 - 1
     if values.ndim == 1:
         numerators = sums[:, 0, 0]
-        return _share(np.abs(signs @ numerators), abs(float(numerators.sum())))
-    # Where a sign is -1, a's ratios take b's terms and the other way round; the negated numerators change sign.
+        drawn = [np.abs((2.0 * kept - 1) @ numerators) for kept in _coins(len(sums), seed, replicates)]
+        return _share(np.concatenate(drawn), abs(float(numerators.sum())))
+    # Where the sides change places, a's ratios take b's terms and the other way round; negated numerators change sign.
     half = sums.shape[1] // 2
     other = np.concatenate([sums[:, half:], sums[:, :half]], axis=1) * (-1.0, 1.0)
-    kept, flat, swapped = signs > 0, sums.reshape(len(sums), -1), other.reshape(len(sums), -1)
-    totals = (kept @ flat + ~kept @ swapped).reshape(replicates, -1, 2)
-    return _share(np.abs(_ratios(totals)), abs(score(values)))
+    flat, swapped = sums.reshape(len(sums), -1), other.reshape(len(sums), -1)
+    totals = [kept @ flat + (1 - kept) @ swapped for kept in _coins(len(sums), seed, replicates)]
+    return _share(np.abs(_ratios(np.concatenate(totals).reshape(replicates, -1, 2))), abs(score(values)))
 
 
 def mcnemar(values: np.ndarray, clusters: Sequence[Hashable]) -> float | None:
@@ -291,3 +290,11 @@ def _draws(clusters: int, seed: int, replicates: int) -> Iterator[np.ndarray]:
         rows = min(block, replicates - start)
         drawn = generator.integers(0, clusters, size=(rows, clusters)) + clusters * np.arange(rows)[:, None]
         yield np.bincount(drawn.ravel(), minlength=rows * clusters).reshape(rows, clusters).astype(np.float64)
+
+
+def _coins(clusters: int, seed: int, replicates: int) -> Iterator[np.ndarray]:
+    """A fair coin for each cluster in each replicate: float64 (R, C) of 0 and 1; in blocks of bounded size."""
+    generator = np.random.Generator(np.random.PCG64(keyed(seed, "sign_flip", clusters)))
+    block = max(BLOCK // clusters, 1)
+    for start in range(0, replicates, block):
+        yield generator.integers(0, 2, size=(min(block, replicates - start), clusters)).astype(np.float64)

@@ -75,15 +75,12 @@ def work(params: Params, release: Path, output: Path, seed: int, home: Path, roo
     write_json(output / "plan.json", summaries)
     write_json(output / "roles.json", roles)
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
-    summary = {
+    return {
         "counts": {"in": len(samples), "out": len(samples), "rejected": {}},
         "metrics": metrics,
         "measured": measured,
         "details": {"plan": summaries, "roles": roles, "base": base(params)},
     }
-    if processes > 1:
-        write_json(output / "summary.json", summary)
-    return summary
 
 
 def _start(params: Params) -> tuple[int, int, str, torch.dtype]:
