@@ -124,9 +124,9 @@ def load_gate(folder: Path, name: str) -> Gate:
 def decide(gate: Gate, scores: Scores, seed: int, replicates: int = 2000) -> dict[str, Any]:
     """The verdict with its reasons and evidence, JSON-able. Any failed check fails; else any inconclusive one.
     `considered` holds the checks of benchmarks that were free to improve and on which nothing hangs."""
-    judge = Judge(gate, scores, seed, replicates)
-    checks, considered = judge.targets()
-    checks += [judge.protected(one, name) for one in gate.protected for name in judge.expand(one.benchmarks)]
+    referee = Referee(gate, scores, seed, replicates)
+    checks, considered = referee.targets()
+    checks += [referee.protected(one, name) for one in gate.protected for name in referee.expand(one.benchmarks)]
     verdicts = {check.verdict for check in checks}
     verdict: Verdict = "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
     decisive = [c for c in checks if c.verdict == verdict and (verdict != "pass" or c.role == "target")]
@@ -140,7 +140,7 @@ def decide(gate: Gate, scores: Scores, seed: int, replicates: int = 2000) -> dic
 
 
 @dataclass(frozen=True)
-class Judge:
+class Referee:
     """Applies a gate to scores."""
 
     gate: Gate
