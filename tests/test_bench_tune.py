@@ -73,6 +73,7 @@ def test_balance_counts_every_pack_once(parts):
     assert all(found[arm]["slowest"] >= 1 for arm in ("ours", "packs_shuffled", "samples_shuffled"))
 
 
+@pytest.mark.slow
 def test_without_a_gpu_nothing_is_claimed():
     done = subprocess.run(
         [sys.executable, str(BENCH / "gpu.py")], capture_output=True, text=True, check=True, env=NO_GPU

@@ -133,6 +133,7 @@ def test_two_samples_of_one_id_are_an_error_wherever_they_lie(tmp_path, monkeypa
         list(store.read_samples(tmp_path))
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_shard(tmp_path, monkeypatch):
     import pyarrow as pa
 

@@ -53,6 +53,7 @@ def client(empty_database, tmp_path, monkeypatch):
     return runs.connect()
 
 
+@pytest.mark.slow
 def test_back_to_an_earlier_store(client, tmp_path, empty_database, monkeypatch):
     """A process that used another store in between logs to the one it is told to, not to the last."""
     import mlflow

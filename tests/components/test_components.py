@@ -39,6 +39,7 @@ def call(stage: str, base: Path, section: dict | None = None) -> tuple[object, d
     return made.python_func(settings=settings, **inputs, **outputs), outputs
 
 
+@pytest.mark.slow
 def test_every_stage_through_its_component(fake_stages, tmp_path):
     verdict, pages = None, {}
     for stage in STAGES:

@@ -1,5 +1,6 @@
 """Every published benchmark read from a tiny copy of its files, through its task file, and scored."""
 
+import csv
 import json
 import math
 import shutil
@@ -326,3 +327,9 @@ def test_load_suite_refuses_benchmarks_without_files(tmp_path: Path) -> None:
     settings = {"sources": str(tmp_path), "seed": 0, "limit": None, "data": None}
     with pytest.raises(VistuneError, match=r"set evaluate\.data"):
         load_suite(EVAL, "llava15", settings, [])
+
+
+def test_reading_leaves_the_limits_of_csv_as_they_were(data: Path) -> None:
+    limit = csv.field_size_limit()
+    load(data, "mmbench_en_dev")
+    assert csv.field_size_limit() == limit

@@ -34,6 +34,7 @@ def test_folders_and_scripts_exist():
         assert (ROOT / name).exists(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in LINES if "make compile" in line])
 def test_the_compile_commands_compile(line, tmp_path):
     *given, command, target = line.split()
@@ -72,6 +73,7 @@ def test_the_compile_commands_compile(line, tmp_path):
     assert inside["evaluate"]["inputs"]["artifacts"]["model"]["taskOutputArtifact"]["producerTask"] == "tune-job"
 
 
+@pytest.mark.slow
 def test_another_place_to_train_is_an_error():
     environment = {**os.environ, "VISTUNE_TRAIN_ON": "mpi"}
     command = [sys.executable, "pipelines/instruction_tuning.py"]

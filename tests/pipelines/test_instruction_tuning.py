@@ -91,6 +91,7 @@ def test_only_tune_and_evaluate_ask_for_gpus(cluster):
         assert bool(accelerator) == bool(wanted)
 
 
+@pytest.mark.slow
 def test_without_gpus_nothing_asks_for_one(tmp_path):
     spec, _, _ = compiled(tmp_path, VISTUNE_GPUS="0")
     assert not any("accelerator" in c["resources"] for c in containers(spec).values())
@@ -145,11 +146,13 @@ def test_no_secret_value_in_the_file(cluster):
     assert KEY not in cluster[2]
 
 
+@pytest.mark.slow
 def test_compiles_to_the_same_bytes(cluster, tmp_path):
     again = compiled(tmp_path, VISTUNE_IMAGE=DIGEST, VISTUNE_RELEASE="1", VISTUNE_GPUS="2")
     assert again[2] == cluster[2]
 
 
+@pytest.mark.slow
 def test_a_release_refuses_an_image_without_digest(tmp_path):
     with pytest.raises(RuntimeError, match="a release names its image by digest"):
         compiled(tmp_path, VISTUNE_IMAGE="vistune:latest", VISTUNE_RELEASE="1")

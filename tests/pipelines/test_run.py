@@ -69,6 +69,7 @@ def test_exit_status_is_the_verdict(fake_stages):
     assert runs.EXIT == {"pass": 0, "fail": 2, "inconclusive": 3}
 
 
+@pytest.mark.slow
 def test_a_users_problem_stops_the_run_with_one_paragraph(fake_stages):
     done = pipeline("--set", "validate.fail=row vt1:abc has no image. Add it.")
     assert done.returncode == 1

@@ -118,6 +118,7 @@ def submit(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_uploads_once_and_runs_by_version(server):
     first = submit()
     assert first.returncode == 0, first.stderr
@@ -167,6 +168,7 @@ def test_a_failed_run_is_not_green(server, failed, status):
     assert f"run r1 failed in {failed}" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_refusal_is_one_paragraph(server):
     server.refuse = "unknown template format"
     done = submit()
@@ -175,6 +177,7 @@ def test_a_refusal_is_one_paragraph(server):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_nobody_there(fake_stages, monkeypatch):
     monkeypatch.setenv("HOME", str(fake_stages))
     done = submit(KFP_ENDPOINT="http://127.0.0.1:9", KFP_NAMESPACE="team")

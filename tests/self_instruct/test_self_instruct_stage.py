@@ -229,6 +229,7 @@ print(run(params, {"sources": Path(sources)}, Path(output), Context(0, Path(home
 """
 
 
+@pytest.mark.slow
 def test_kill_9_and_again_pays_for_the_missing_only(server, corpus, tmp_path, monkeypatch):
     images, _ = choose_images(corpus, Params(images=100), 0)
     server.teach(images)

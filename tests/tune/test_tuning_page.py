@@ -65,6 +65,7 @@ def test_stages_parse_and_every_parameter_exists():
         assert set(re.findall(r"`(\w+)`", row.split("|")[1])) <= known
 
 
+@pytest.mark.slow
 def test_table_of_roles_is_the_printed_one():
     vlm = empty("llava", "llava-1.5-7b")
     stage = StageParams("instruct", "instruct", {"connector": 2e-5, "language": 2e-4}, lora={"language": 128})

@@ -25,6 +25,9 @@ IMAGE_TYPES = range(1, 10)
 
 MOST_IMAGES = 7
 
+LONGEST_FIELD = 1 << 28
+"""Characters of a field of MMBench's table: a picture is one field."""
+
 
 def mmbench(benchmark: str, path: str, circular: bool = True, **home: Any) -> dict[str, Docs]:
     """A TSV with index, question, hint, A to D, answer, category, image (base64, or the index of the row that holds
@@ -68,7 +71,7 @@ def mmbench(benchmark: str, path: str, circular: bool = True, **home: Any) -> di
 
 def _tsv(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Rows by index."""
-    csv.field_size_limit(1 << 30)  # a picture is one field
+    limit = csv.field_size_limit(LONGEST_FIELD)  # which csv keeps for the whole process
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             for number, value in enumerate(csv.DictReader(lines, delimiter="\t")):
@@ -79,6 +82,8 @@ def _tsv(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 yield index, {key: text for key, text in value.items() if key and isinstance(text, str)}
     except (csv.Error, UnicodeDecodeError) as error:
         raise VistuneError(f"{file} is no table of tab-separated values ({error}). Take it as published.") from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def seed(benchmark: str, path: str, images: str, **home: Any) -> dict[str, Docs]:
