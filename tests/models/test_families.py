@@ -227,6 +227,19 @@ def test_stages_change_their_roles_and_no_other(vlm: Vlm) -> None:
         check_changes(model, stage, before)
 
 
+def test_a_saved_model_reads_as_it_was_trained_last(tmp_path: Path) -> None:
+    """A stage with views or a template of its own: the model on disk is asked in the same way."""
+    vlm = build("llava_uhd")
+    trained = staged(vlm, stages(vlm)[-1])
+    assert trained.preset != vlm.preset
+    trained.save(tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.preset == trained.preset
+    shown = samples()[:2]
+    ours, theirs = (of.inputs([s.messages for s in shown], [[s.picture] for s in shown]) for of in (trained, loaded))
+    assert torch.equal(ours["input_ids"], theirs["input_ids"])
+
+
 class Sample(NamedTuple):
     question: str
     answer: str

@@ -14,6 +14,7 @@ import torch
 
 from vistune.errors import VistuneError
 from vistune.files import tree_digest
+from vistune.models import family
 from vistune.models.vlm import build, load
 from vistune.stages import Context
 from vistune.tune import Params, StageParams, run
@@ -104,6 +105,16 @@ def test_alignment_changes_the_connector_only(release, tmp_path):
     start, base = build("small", "tiny", seed=7).model.state_dict(), load_model(output / "base", "float32").state_dict()
     changed = {k.split(".")[0] for k in start if not torch.equal(start[k], base[k])}
     assert changed == {"connector"}
+
+
+def test_the_last_stages_template_stays_with_the_model(release, tmp_path):
+    first, last = stages(1)
+    own = family("small").preset("tiny").template
+    params = Params(preset="tiny", dtype="float32", threads=1, stages=(first, replace(last, template="plain")))
+    _, output = train(release, tmp_path, params)
+    assert own != "plain"
+    assert load(output / "model").preset.template == "plain"
+    assert load(output / "base").preset.template == own
 
 
 def test_embedding_alignment_names_the_cells(release, tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +100,22 @@ class Vlm:
     def save(self, folder: Path | str, state: dict[str, torch.Tensor] | None = None) -> None:
         """Safetensors, configuration and tokenizer. Native families load with transformers' AutoModel classes.
         state: the weights, where they are not the model's own (gathered from several processes)."""
-        note = {"family": self.family.name, "preset": written(self.preset)}
+        preset = written(self.preset)
         if isinstance(self.family, Native):
-            self.model.config.vistune = note
+            self.model.config.vistune = {"family": self.family.name, "preset": preset}
+        elif isinstance(self.family, Composed):
+            self.model.config.preset = self._read_as(preset)
         self.model.save_pretrained(folder, state_dict=state)
         self.reader.save(folder)
+
+    def _read_as(self, preset: Mapping[str, Any]) -> dict[str, Any]:
+        """The preset in the model's configuration with what the reader has otherwise than the model was made with: a
+        training stage may have a template or views of its own. The rest is the model's: it may have changed in
+        training."""
+        kept, made = self.model.config.preset, asdict(self.model.settings)
+        other = {key: value for key, value in asdict(self.preset.settings).items() if value != made[key]}
+        settings = {**kept["settings"], **{key: preset["settings"][key] for key in other}}
+        return {**preset, "settings": settings}
 
 
 def build(

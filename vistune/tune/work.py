@@ -60,7 +60,8 @@ def work(params: Params, release: Path, output: Path, seed: int, home: Path, roo
             history = History(output / "history.jsonl", stage.name, log)
             state, record, timed = _run(vlm, params, stage, samples, release, output, seed, home, root, history)
             if rank == 0:
-                _save(vlm, target, state)
+                # what comes after the last stage asks as it did; what comes after another one has its own way
+                _save(Vlm(vlm.model, vlm.reader.at(stage)) if last else vlm, target, state)
                 write_json(record_file, record)
                 measured |= {f"{stage.name}/{k}": v for k, v in timed.items()}
             if processes > 1:
