@@ -40,41 +40,14 @@ KINDS = {
 
 
 def release(folder: Path, side: int) -> Path:
-    """Samples with a length mix like LLaVA's and one picture each, of `side` pixels."""
-    import random
-
-    from parts.tune_data import texts
-    from PIL import Image
+    """Samples with a length mix like LLaVA's and one picture each, `side` pixels wide."""
+    from parts.tune_data import noise, sample, texts
 
     from vistune import store
-    from vistune.records import Lineage, Sample, conversation
 
-    (folder / "incoming").mkdir(parents=True)
-    samples = []
-    for n, (question, answer, _) in enumerate(texts(SAMPLES)):
-        path = folder / "incoming" / f"{n % 32}.png"
-        if not path.exists():
-            noise = Image.frombytes("RGB", (16, 12), random.Random(n).randbytes(16 * 12 * 3))
-            noise.resize((side, side * 3 // 4), Image.Resampling.BICUBIC).save(path)
-        image = store.add_image(folder, path, store.describe_image(folder, f"incoming/{path.name}"))
-        samples.append(
-            Sample(
-                id=f"vt1:{n:06d}",
-                dataset="mix",
-                split="train",
-                task="conversation",
-                method="adapt",
-                instruction=question,
-                input="",
-                response=answer,
-                messages=conversation([(question, answer)]),
-                images=(image,),
-                lineage=Lineage(f"mix/{n}", (), ()),
-                licence="CC0-1.0",
-                group=str(n),
-            )
-        )
-    store.write_samples(folder, samples)
+    pictures = [noise(folder, n, (side, side * 3 // 4)) for n in range(32)]
+    asked = enumerate(texts(SAMPLES))
+    store.write_samples(folder, [sample(n, q, a, (pictures[n % 32],)) for n, (q, a, _) in asked])
     return folder
 
 

@@ -76,47 +76,58 @@ def texts(count: int) -> list[tuple[str, str, bool]]:
     return found
 
 
+def sample(n: int, question: str, answer: str, images: tuple[Any, ...]) -> Any:
+    """The nth sample, about the images (ImageRef) if there are any."""
+    from vistune.records import Lineage, Message, Sample, conversation
+
+    asked, answered = conversation([(question, answer)])
+    return Sample(
+        id=f"vt1:{n:06d}",
+        dataset="mix",
+        split="train",
+        task="conversation",
+        method="adapt",
+        instruction=question,
+        input="",
+        response=answer,
+        messages=(asked if images else Message("user", question), answered),
+        images=images,
+        lineage=Lineage(f"mix/{n}", (), ()),
+        licence="CC0-1.0",
+        group=str(n),
+    )
+
+
+def noise(release: Path, n: int, size: tuple[int, int]) -> Any:
+    """The ImageRef of a smooth picture drawn from n, of so many pixels, in the store of `release`."""
+    from PIL import Image
+
+    from vistune import store
+
+    path = release / f"incoming/{n}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        coarse = Image.frombytes("RGB", (8, 6), random.Random(n).randbytes(8 * 6 * 3))
+        coarse.resize(size, Image.Resampling.BICUBIC).save(path)
+    return store.add_image(release, path, store.describe_image(release, f"incoming/{n}.png"))
+
+
 def write(folder: Path, count: int) -> Path:
     """folder/model, with processor and tokenizer; folder/release with samples and pictures, which ours reads;
     folder/rows.json with the same, which TRL reads."""
-    from PIL import Image
     from transformers import AutoProcessor
 
     from vistune import store
-    from vistune.records import ImageRef, Lineage, Message, Sample, conversation
 
     vlm().save(folder / "model")
     processor = AutoProcessor.from_pretrained(folder / "model")
     processor.chat_template = CHATML
     processor.save_pretrained(folder / "model")
     release = folder / "release"
-    (release / "incoming").mkdir(parents=True)
     samples, rows = [], []
     for n, (question, answer, shown) in enumerate(texts(count)):
-        asked = conversation([(question, answer)])
-        images: tuple[ImageRef, ...] = ()
-        if shown:
-            noise = Image.frombytes("RGB", (8, 6), random.Random(n).randbytes(8 * 6 * 3))
-            noise.resize((80, 60), Image.Resampling.BICUBIC).save(release / f"incoming/{n}.png")
-            described = store.describe_image(release, f"incoming/{n}.png")
-            images = (store.add_image(release, release / f"incoming/{n}.png", described),)
-        samples.append(
-            Sample(
-                id=f"vt1:{n:06d}",
-                dataset="mix",
-                split="train",
-                task="conversation",
-                method="adapt",
-                instruction=question,
-                input="",
-                response=answer,
-                messages=asked if shown else (Message("user", question), asked[1]),
-                images=images,
-                lineage=Lineage(f"mix/{n}", (), ()),
-                licence="CC0-1.0",
-                group=str(n),
-            )
-        )
+        images = (noise(release, n, (80, 60)),) if shown else ()
+        samples.append(sample(n, question, answer, images))
         rows.append(
             {
                 "prompt": [{"role": "user", "content": question}],

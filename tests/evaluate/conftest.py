@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from vistune.records import ImageRef
 from vistune.store import describe_image
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `published`
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +34,16 @@ def demo_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     run(Params(demo=demo), {}, output, Context(seed=0, home=output, root=output))
     return output
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every published benchmark in a tiny copy of its files."""
+    from published import lay_out
+
+    root = tmp_path_factory.mktemp("benchmarks")
+    lay_out(root)
+    return root
 
 
 @pytest.fixture(scope="session")

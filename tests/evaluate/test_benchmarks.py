@@ -4,15 +4,11 @@ import csv
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from published import lay_out, picture
+from published import picture
 
 from vistune.errors import VistuneError
 from vistune.evaluate import Params, fingerprint
@@ -23,13 +19,6 @@ from vistune.evaluate.lm import LogLikelihood
 EVAL = Path(__file__).resolve().parents[2] / "eval"
 SHORT = "Answer the question using a single word or phrase."
 OPTION = "Answer with the option's letter from the given choices directly."
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("benchmarks")
-    lay_out(root)
-    return root
 
 
 def load(data: Path, *tasks: str, folder: Path | None = None, **settings: Any) -> dict[str, Any]:

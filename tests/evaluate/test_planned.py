@@ -1,15 +1,10 @@
 """What `vistune evaluate --plan` says: counts of the questions, detectable differences, and what the gate will lack."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from published import lay_out
 from typer.testing import CliRunner
 
 from vistune.cli import app
@@ -19,13 +14,6 @@ from vistune.evaluate.planned import Planned, plan
 from vistune.evaluate.statistics import clustered_error, planned_error, score, student
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("benchmarks")
-    lay_out(root)
-    return root
 
 
 def test_questions_images_and_gate(data: Path, tmp_path: Path) -> None:

@@ -4,15 +4,10 @@ ranked choices, charts; and one that a judge reads."""
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from published import lay_out
 
 from vistune import evaluate, store
 from vistune.errors import VistuneError
@@ -25,13 +20,6 @@ from vistune.sources import Manifest, write_manifest
 from vistune.stages import Context
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("benchmarks")
-    lay_out(root)
-    return root
 
 
 @pytest.fixture
