@@ -1,4 +1,4 @@
-"""How fast and in how much memory the engine trains, beside TRL's SFTTrainer, and how evenly it loads processes.
+"""How fast and in how much memory the engine trains, beside TRL and LLaMA-Factory, and how evenly it loads processes.
 
 Prints one JSON line for each measurement and writes all of them to bench/results/tune.json, a table to tune.md and a
 plot to tune.png. Each measurement runs in a process of its own, with one thread. Rates are real tokens (padding does
@@ -10,6 +10,16 @@ transformers of this one:
     echo "$PWD/.venv/lib/python3.11/site-packages" > trlenv/lib/python3.11/site-packages/shared.pth
     trlenv/bin/pip install --no-deps trl
     python bench/tune.py --trl trlenv/bin/python
+
+LLaMA-Factory is measured if `--llamafactory PYTHON` (or LLAMAFACTORY_PYTHON) names one that has it. It allows no newer
+transformers than 5.6, so it brings its own; torchaudio, which it imports and images do not use, needs CUDA:
+
+    python -m venv lfenv
+    echo "$PWD/.venv/lib/python3.11/site-packages" > lfenv/lib/python3.11/site-packages/shared.pth
+    lfenv/bin/pip install --no-deps --ignore-installed llamafactory==0.9.5 transformers==5.6.0 tokenizers==0.22.2 \
+        huggingface_hub==1.33.0 accelerate==1.11.0 peft==0.18.1 trl==0.24.0 datasets==4.0.0 dill==0.3.8 \
+        multiprocess==0.70.16 fsspec==2025.3.0 pillow==11.3.0 av==16.0.0 fire termcolor tiktoken sentencepiece
+    touch lfenv/lib/python3.11/site-packages/torchaudio.py
 """
 
 import argparse
@@ -20,7 +30,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from parts.tune_arms import trl
+from parts.tune_arms import llamafactory, trl
 from parts.tune_batching import attention, batching
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,16 +69,18 @@ def balance() -> dict[str, Any]:
     return {"models": {name: {str(n): simulate(s, n) for n in (8, 64, 1024)} for name, s in SHAPES.items()}}
 
 
+PEERS = (trl, llamafactory)
 ALONE = (loss_memory, batching, attention, balance)
-MEASURES = {f.__name__: f for f in (trl, *ALONE)}
+MEASURES = {f.__name__: f for f in (*PEERS, *ALONE)}
 
 
-def measured(name: str, python: str) -> dict[str, Any]:
+def measured(name: str, pythons: dict[str, str]) -> dict[str, Any]:
     """One measurement in a process of its own."""
-    command = [sys.executable, __file__, "--only", name, "--trl", python]
+    command = [sys.executable, __file__, "--only", name]
+    command += [f"--{name}", pythons[name]] if name in pythons else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     print(done.stdout, end="", flush=True)
-    shown = f"python bench/tune.py --only {name}" + (" --trl PYTHON" if name == "trl" else "")
+    shown = f"python bench/tune.py --only {name}" + (f" --{name} PYTHON" if name in pythons else "")
     return {"command": shown, **json.loads(done.stdout.splitlines()[-1])}
 
 
@@ -76,15 +88,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(MEASURES))
     parser.add_argument("--keep", choices=list(MEASURES))
-    parser.add_argument("--trl", default=os.environ.get("TRL_PYTHON", ""), metavar="PYTHON")
+    for peer in PEERS:
+        name = peer.__name__
+        parser.add_argument(f"--{name}", default=os.environ.get(f"{name.upper()}_PYTHON", ""), metavar="PYTHON")
     given = parser.parse_args()
+    pythons = {peer.__name__: vars(given)[peer.__name__] for peer in PEERS}
     if given.only:
-        found = MEASURES[given.only](*([given.trl] if given.only == "trl" else []))
+        found = MEASURES[given.only](*([pythons[given.only]] if given.only in pythons else []))
         print(json.dumps({"bench": "tune", "measure": given.only, **found}), flush=True)
         return
     kept = {row["measure"]: row for row in json.loads(RESULTS.read_text())} if given.keep and RESULTS.exists() else {}
     for name in [given.keep] if given.keep else MEASURES:
-        kept[name] = measured(name, given.trl)
+        kept[name] = measured(name, pythons)
     from parts.tune_draw import draw, table
 
     RESULTS.parent.mkdir(exist_ok=True)

@@ -18,10 +18,11 @@ def parts(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
 
 
-def test_help_tells_how_to_install_the_peer():
+def test_help_tells_how_to_install_the_peers():
     command = [sys.executable, str(BENCH / "tune.py"), "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "--trl PYTHON" in shown and "pip install --no-deps trl" in shown
+    assert "--llamafactory PYTHON" in shown and "--ignore-installed llamafactory==" in shown
 
 
 def test_every_measurement_has_a_result_kept_with_its_command_table_and_plot(parts):
@@ -38,12 +39,13 @@ def test_every_measurement_has_a_result_kept_with_its_command_table_and_plot(par
     assert results.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_peer_that_is_not_there_is_said_aloud_and_gets_no_figure(parts, capsys):
-    from parts.tune_arms import trl
+@pytest.mark.parametrize("peer", ["trl", "llamafactory"])
+def test_a_peer_that_is_not_there_is_said_aloud_and_gets_no_figure(parts, capsys, peer):
+    from parts import tune_arms
 
     for python in ("", sys.executable, "/no/such/python"):
-        assert trl(python) == {"peer": "not installed"}
-        assert "NOT MEASURED" in capsys.readouterr().err
+        assert getattr(tune_arms, peer)(python) == {"peer": "not installed"}
+        assert f"has {peer}" in capsys.readouterr().err
 
 
 def test_the_samples_are_mixed_as_said(parts):

@@ -1,4 +1,4 @@
-"""Our engine beside TRL's SFTTrainer: the same model, the same samples, one thread, turn by turn."""
+"""Our engine beside another trainer: the same model, the same samples, one thread, turn by turn."""
 
 import json
 import os
@@ -22,35 +22,49 @@ HERE = Path(__file__).resolve().parent
 QUIET = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 OURS = {"ours": {}, "ours_planned": {"planned": True}}
-TRL = {"trl": {}, "trl_labelled": {"labelled": True}, "trl_labelled_grouped": {"labelled": True, "grouped": True}}
+PEERS: dict[str, dict[str, dict[str, bool]]] = {
+    "trl": {"trl": {}, "trl_labelled": {"labelled": True}, "trl_labelled_grouped": {"labelled": True, "grouped": True}},
+    "llamafactory": {"llamafactory": {}},
+}
 
 
 def trl(python: str) -> dict[str, Any]:
+    """TRL's SFTTrainer. trl: as installed. On a CPU it makes logits at every position, padding too. trl_labelled:
+    logits where there are labels, as it does on a GPU. trl_labelled_grouped: that, and batches of like length."""
+    return beside("trl", python)
+
+
+def llamafactory(python: str) -> dict[str, Any]:
+    """LLaMA-Factory's supervised fine-tuning, as installed: logits at every position."""
+    return beside("llamafactory", python)
+
+
+def beside(peer: str, python: str) -> dict[str, Any]:
     """Real tokens a second of processor time in steps 3 to 8 of 8 samples, of each step the least of two runs (`trl`:
     of one), so that start-up and other work on the machine count little.
 
-    - ours: the samples of TRL's steps, each step one row. ours_planned: steps as our planner makes them.
-    - trl: as installed. On a CPU it makes logits at every position, padding too. trl_labelled: logits where there are
-      labels, as it does on a GPU. trl_labelled_grouped: that, and batches of like length.
+    - ours: the samples of the peer's steps, each step one row. ours_planned: steps as our planner makes them.
 
-    `losses_differ`: largest difference of a step's loss between `ours` and `trl`, which is computed on the same inputs:
-    bit for bit equal token ids, labels and pixels in the first two batches.
+    `losses_differ`: largest difference of a step's loss between `ours` and the peer as installed, which is computed on
+    the same inputs: bit for bit equal token ids, labels and pixels in the first two batches.
     """
-    if not has_trl(python):
-        return absent("trl", python)
+    if not has(peer, python):
+        return absent(peer, python)
+    arms = PEERS[peer]
     with tempfile.TemporaryDirectory() as name:
         folder = write(Path(name), STEPS * BATCH)
         job = first_job(folder)
-        same = same_inputs(folder, job, python)
-        runs: dict[str, list[Any]] = {arm: [] for arm in (*OURS, *TRL)}
+        same = same_inputs(folder, job, python, peer)
+        runs: dict[str, list[Any]] = {arm: [] for arm in (*OURS, *arms)}
         for round_ in range(ROUNDS):
-            for arm, options in {**OURS, **TRL}.items():
+            for arm, options in {**OURS, **arms}.items():
                 if round_ and arm == ONCE:
                     continue
-                runs[arm].append(run(folder, {**job, **options}, sys.executable if arm in OURS else python))
+                who = ("ours", sys.executable) if arm in OURS else (peer, python)
+                runs[arm].append(run(folder, {**job, **options}, *who))
                 print(f"  {arm}: {rate(runs[arm][-1:])} tokens/s", file=sys.stderr, flush=True)
     rates = {arm: rate(each) for arm, each in runs.items()}
-    ours, theirs = runs["ours"][0], runs["trl"][0]
+    ours, theirs = runs["ours"][0], runs[peer][0]
     assert ours["tokens"] == theirs["tokens"], "not the same samples in a step"
     return {
         "versions": theirs["versions"],
@@ -62,18 +76,18 @@ def trl(python: str) -> dict[str, Any]:
         "inputs_equal": same,
         "padding": {arm: round(1 - sum(each[0]["tokens"]) / sum(each[0]["places"]), 3) for arm, each in runs.items()},
         "tokens_per_cpu_s": rates,
-        "ratio": {arm: round(rates["ours"] / rates[arm], 2) for arm in TRL},
-        "ratio_planned": {arm: round(rates["ours_planned"] / rates[arm], 2) for arm in TRL},
-        "losses": {"ours": rounded(ours), "trl": rounded(theirs)},
+        "ratio": {arm: round(rates["ours"] / rates[arm], 2) for arm in arms},
+        "ratio_planned": {arm: round(rates["ours_planned"] / rates[arm], 2) for arm in arms},
+        "losses": {"ours": rounded(ours), peer: rounded(theirs)},
         "losses_differ": max(abs(a - b) for a, b in zip(ours["losses"], theirs["losses"], strict=True)),
         "target": {"ratio": 2.5},
     }
 
 
-def has_trl(python: str) -> bool:
+def has(peer: str, python: str) -> bool:
     if not python or not shutil.which(python):
         return False
-    return subprocess.run([python, "-c", "import trl"], capture_output=True, check=False).returncode == 0
+    return subprocess.run([python, "-c", f"import {peer}"], capture_output=True, check=False).returncode == 0
 
 
 def first_job(folder: Path) -> dict[str, Any]:
@@ -101,11 +115,10 @@ def first_job(folder: Path) -> dict[str, Any]:
     }
 
 
-def run(folder: Path, job: dict[str, Any], python: str) -> Any:
+def run(folder: Path, job: dict[str, Any], who: str, python: str) -> Any:
     """One run in a process of its own; None where the job is to write its inputs."""
     (folder / "job.json").write_text(json.dumps(job))
-    script = HERE / ("tune_ours.py" if python == sys.executable else "tune_trl.py")
-    command = [python, str(script), str(folder / "job.json")]
+    command = [python, str(HERE / f"tune_{who}.py"), str(folder / "job.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | QUIET)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -122,14 +135,14 @@ def rounded(one: Any) -> list[float]:
     return [round(loss, 4) for loss in one["losses"]]
 
 
-def same_inputs(folder: Path, job: dict[str, Any], python: str) -> bool:
-    """Whether TRL's first two batches are what our reader makes of the same samples."""
+def same_inputs(folder: Path, job: dict[str, Any], python: str, peer: str) -> bool:
+    """Whether the peer's first two batches are what our reader makes of the same samples, padding at the end aside."""
     import torch
 
     from vistune.models.vlm import load
     from vistune.store import open_image, read_samples
 
-    run(folder, {**job, "inputs": str(folder / "inputs.pt")}, python)
+    run(folder, {**job, "inputs": str(folder / "inputs.pt")}, peer, python)
     reader, samples = load(folder / "model").reader, list(read_samples(folder / "release"))
     for n, theirs in enumerate(torch.load(folder / "inputs.pt", weights_only=True)):
         part = samples[n * BATCH : (n + 1) * BATCH]
@@ -137,7 +150,10 @@ def same_inputs(folder: Path, job: dict[str, Any], python: str) -> bool:
         shown = [[open_image(folder / "release", image) for image in s.images] for s in part]
         pictures = [reader.look(*both) for both in zip(readings, shown, strict=True)]
         ours = reader.batch(readings, pictures)
-        for key in ("input_ids", "attention_mask", "labels", "pixel_values"):
-            if not torch.equal(ours[key], theirs[key]):
+        width = ours["input_ids"].shape[1]
+        if theirs["attention_mask"][:, width:].any() or not torch.equal(ours["pixel_values"], theirs["pixel_values"]):
+            return False
+        for key in ("input_ids", "attention_mask", "labels"):
+            if not torch.equal(ours[key], theirs[key][:, :width]):
                 return False
     return True

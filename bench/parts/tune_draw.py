@@ -10,7 +10,9 @@ NAMES = {
     "trl": "TRL, as installed",
     "trl_labelled": "TRL, logits where labels are",
     "trl_labelled_grouped": "the same, batches by length",
+    "llamafactory": "LLaMA-Factory, as installed",
 }
+PEERS = {"trl": "TRL", "llamafactory": "LLaMA-Factory"}
 
 
 def table(kept: Mapping[str, Any]) -> str:
@@ -18,19 +20,12 @@ def table(kept: Mapping[str, Any]) -> str:
 
 
 def _lines(kept: Mapping[str, Any]) -> Iterator[str]:
-    yield "Made by `python bench/tune.py --trl PYTHON`; all figures, with their commands, are in tune.json."
-    beside = kept.get("trl", {})
-    if "tokens_per_cpu_s" in beside:
-        versions = ", ".join(f"{name} {version}" for name, version in beside["versions"].items())
-        yield f"\nTiny LLaVA, {beside['parameters']:,} parameters; batches of {beside['batch']} samples, {versions}.\n"
-        yield "| one thread | padding | real tokens a CPU second | ours is faster by |"
-        yield "|---|---|---|---|"
-        for arm, rate in beside["tokens_per_cpu_s"].items():
-            ratio = f"{beside['ratio'][arm]} x" if arm in beside["ratio"] else ""
-            yield f"| {NAMES[arm]} | {beside['padding'][arm]:.1%} | {rate:,} | {ratio} |"
-        yield f"\nLargest difference of a step's loss, ours against TRL: {beside['losses_differ']:.1e}."
-    elif beside:
-        yield "\nTRL: not measured, it was not installed."
+    yield (
+        "Made by `python bench/tune.py --trl PYTHON --llamafactory PYTHON`; all figures, with their commands, are in "
+        "tune.json."
+    )
+    for peer, name in PEERS.items():
+        yield from _beside(kept.get(peer, {}), name)
     if memory := kept.get("loss_memory"):
         yield "\n| loss of 4,096 tokens x 32,064, half answers | peak, MB | less than full | CPU s |"
         yield "|---|---|---|---|"
@@ -54,6 +49,20 @@ def _lines(kept: Mapping[str, Any]) -> Iterator[str]:
                 yield f"| {model} | {int(processes):,} | {shown} |"
 
 
+def _beside(beside: Mapping[str, Any], peer: str) -> Iterator[str]:
+    if "tokens_per_cpu_s" in beside:
+        versions = ", ".join(f"{name} {version}" for name, version in beside["versions"].items())
+        yield f"\nTiny LLaVA, {beside['parameters']:,} parameters; batches of {beside['batch']} samples, {versions}.\n"
+        yield "| one thread | padding | real tokens a CPU second | ours is faster by |"
+        yield "|---|---|---|---|"
+        for arm, rate in beside["tokens_per_cpu_s"].items():
+            ratio = f"{beside['ratio'][arm]} x" if arm in beside["ratio"] else ""
+            yield f"| {NAMES[arm]} | {beside['padding'][arm]:.1%} | {rate:,} | {ratio} |"
+        yield f"\nLargest difference of a step's loss, ours against {peer}: {beside['losses_differ']:.1e}."
+    elif beside:
+        yield f"\n{peer}: not measured, it was not installed."
+
+
 def draw(kept: Mapping[str, Any], path: Path) -> None:
     """Tokens a second, loss curves, memory, and balance, side by side."""
     import matplotlib
@@ -62,13 +71,15 @@ def draw(kept: Mapping[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, ((speed, curve), (memory, balance)) = pyplot.subplots(2, 2, figsize=(12, 8), layout="constrained")
-    beside = kept.get("trl", {})
-    if "tokens_per_cpu_s" in beside:
-        rates = beside["tokens_per_cpu_s"]
+    found = [(peer, kept[peer]) for peer in PEERS if "tokens_per_cpu_s" in kept.get(peer, {})]
+    rates = {arm: rate for _, beside in reversed(found) for arm, rate in beside["tokens_per_cpu_s"].items()}
+    losses = {arm: values for _, beside in reversed(found) for arm, values in beside["losses"].items()}
+    if found:
         bars = speed.barh([NAMES[arm] for arm in rates][::-1], list(rates.values())[::-1], color="#4477aa")
         speed.bar_label(bars, padding=3)
-        for arm, style in (("ours", "-"), ("trl", "o")):
-            curve.plot(range(1, 1 + len(beside["losses"][arm])), beside["losses"][arm], style, label=NAMES[arm])
+        for arm, values in losses.items():
+            style = {"ours": "-", "trl": "o"}.get(arm, "k+")
+            curve.plot(range(1, 1 + len(values)), values, style, label=NAMES[arm], zorder=3 if style == "k+" else 2)
         curve.legend()
     speed.margins(x=0.15)
     speed.set_title("real tokens a CPU second, one thread")

@@ -15,12 +15,13 @@ from typing import Any
 
 def fixed(samples: list[Any], reader: Any, stage: Any, batch: int) -> Any:
     """A plan whose step n has the samples n * batch and so on, as one pack."""
+    from vistune.tune.lengths import Lengths
     from vistune.tune.pack import balance
-    from vistune.tune.plan import Lengths, Plan, visit_of
+    from vistune.tune.plan import Plan, visit_of
 
     lengths = Lengths(samples, reader, stage)
     assert all(lengths.fits(n) for n in range(len(samples))), lengths.left_out
-    visits = [visit_of([n], lengths, shares=True, logits=0.0) for n in range(len(samples))]
+    visits = [visit_of([n], lengths.known, shares=True, logits=0.0) for n in range(len(samples))]
     steps = [[tuple(visits[n : n + batch])] for n in range(0, len(visits), batch)]
     return Plan(tuple(samples), lengths.known, steps, {}, balance([[1.0]] * len(steps)))
 

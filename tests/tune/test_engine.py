@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,6 +78,22 @@ def test_lower_layers_of_the_encoder_learn_more_slowly():
     assert set(rates) == {names[id(p)] for group in alike for p in group["params"]}
 
 
+def test_matrices_decay_and_a_frozen_role_has_no_state():
+    vlm = tiny()
+    engine = TorchEngine(vlm, replace(stage(language=1e-2), weight_decay=0.1))
+    step(engine, vlm)
+    for group in engine.optimizer.param_groups:
+        assert {p.dim() > 1 for p in group["params"]} == {group["weight_decay"] == 0.1}
+    held = sum(p.numel() for p in engine.optimizer.state)
+    assert held == sum(p.numel() for n, p in vlm.model.named_parameters() if vlm.family.role(n) == "language")
+    assert {group["role"] for group in engine.optimizer.param_groups} == {"language"}
+
+
+def test_what_is_offloaded_needs_zero(tmp_path):
+    with pytest.raises(VistuneError, match=r"tune.offload takes what ZeRO 1, 2 or 3 divides; tune.zero is 0"):
+        build_engine(tiny(), stage(language=1e-2), Params(offload=True), Path(__file__).parents[2])
+
+
 def test_recomputed_layers_change_no_gradient():
     found = []
     for recomputed in (False, True):
@@ -133,7 +150,7 @@ def test_resume_is_bit_equal(tmp_path, dtype):
     engine.save(tmp_path)
     expected = [step(engine, vlm, n) for n in (2, 3)]
     other, resumed = fresh()
-    resumed.load(tmp_path)
+    resumed.load(tmp_path, {"engine": "torch"})
     assert [step(resumed, other, n) for n in (2, 3)] == expected
     states = (v.model.state_dict().values() for v in (vlm, other))
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))

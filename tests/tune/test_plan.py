@@ -16,9 +16,11 @@ from vistune.models.tiny import byte_tokenizer, tokenizer_for
 from vistune.records import ImageRef, Lineage, Message, Region, Sample, conversation
 from vistune.store import add_image, describe_image
 from vistune.tune import StageParams
+from vistune.tune.lengths import Lengths
 from vistune.tune.packed import packed
-from vistune.tune.plan import Lengths, make, select
+from vistune.tune.plan import make, select
 from vistune.tune.rows import Batches, Builder
+from vistune.tune.work import validation
 
 SMALL = family("small")
 READER = Reader(SMALL, SMALL.preset("tiny"), byte_tokenizer())
@@ -99,6 +101,14 @@ def test_a_step_of_so_many_samples():
     assert sum(map(sum, each)) == sum(-(-n // 3) * 3 for n in packs)
 
 
+def test_the_slowest_process_of_a_step():
+    """One process waits for none; of as many as there are packs, all wait for the costliest pack."""
+    made = plan(many(7), max_tokens=90)
+    costs = [sum(visit.cost for visit in one) for one in made.steps[0]]
+    assert made.slowest(0, 1) == 1.0
+    assert made.slowest(0, 3) == pytest.approx(3 * max(costs) / sum(costs), abs=1e-4) and made.slowest(0, 3) >= 1
+
+
 def test_neither_steps_nor_epochs():
     with pytest.raises(VistuneError, match="training stage s has neither steps nor epochs"):
         plan(many(2), steps=0)
@@ -136,8 +146,8 @@ def test_text_and_several_pictures_are_read_too():
     two = replace(two, messages=(Message("user", "same?", (0, 1)), Message("assistant", "no")))
     lengths = Lengths([text, two], READER, stage())
     assert lengths.fits(0) and lengths.fits(1) and not lengths.left_out
-    assert lengths[0].visual == 0 and lengths[1].visual == 8
-    assert lengths[1].tokens > lengths[0].tokens + 2 * 4
+    assert lengths.known[0].visual == 0 and lengths.known[1].visual == 8
+    assert lengths.known[1].tokens > lengths.known[0].tokens + 2 * 4
     made = plan([text, two])
     assert {len(made.samples[n].images) for s in made.steps for p in s for v in p for n in v.samples} == {0, 2}
 
@@ -167,6 +177,14 @@ def test_a_small_data_set_is_read_more_than_once_an_epoch():
         if made.samples[n].dataset == "e"
     ]
     assert len(set(read)) > 1, "another choice at each visit"
+
+
+def test_held_out_samples_are_read_once_whatever_the_mixture():
+    """A cap on a data set that has no held-out samples stands in the way of nothing."""
+    rows = [replace(one, split="validation") for one in many(3)]
+    mixed = stage(alpha=0.0, caps={"coco": 1}, mixture={"presence": 1, "counting": 1})
+    made = validation(rows, READER, mixed, 0)
+    assert made.describe()["visits"] == 3
 
 
 def test_a_stage_reads_with_its_own_template():

@@ -28,6 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 
+from vistune.models import lora
 from vistune.models.experts import PADDING, TEXT, VISUAL, Routing
 from vistune.models.families.base import Composed, Picture
 from vistune.models.reader import Reader, Reading
@@ -55,17 +56,27 @@ def flops(of: Vlm | Reader, readings: Sequence[Reading], trained: Collection[str
 
 class Meter:
     """Call it with a reading: the operations of one sample. It keeps what it has counted. recomputed: with gradient
-    checkpointing, which is on as well where `of` has it on."""
+    checkpointing, which is on as well where `of` has it on. ranks: of the roles that LoRA trains."""
 
-    def __init__(self, of: Vlm | Reader, trained: Collection[str] = (), recomputed: bool = False) -> None:
+    def __init__(
+        self,
+        of: Vlm | Reader,
+        trained: Collection[str] = (),
+        recomputed: bool = False,
+        ranks: Mapping[str, int] | None = None,
+    ) -> None:
         self.reader = of.reader if isinstance(of, Vlm) else of
         self.family = self.reader.family
         self.model = _on_meta(of)
         self.trained = frozenset(trained)
         if recomputed or (isinstance(of, Vlm) and _checkpoints(of.model)):
             self.model.gradient_checkpointing_enable()
+        if ranks:
+            with torch.device("meta"):
+                lora.attach(Vlm(self.model, self.reader), ranks)
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(self.family.role(name) in self.trained)
+            role = self.family.role(name)
+            parameter.requires_grad_(role in self.trained and (".lora_" in name or role not in (ranks or {})))
         self.model.train(bool(trained))
         self.pictures = lru_cache(maxsize=65536)(self._pictures)
         self.language: dict[tuple[bool, Context, int], Polynomial] = {}

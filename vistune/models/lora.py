@@ -4,7 +4,11 @@ Every linear layer of a role is amended (language model: q, k, v, o and the thre
 of theirs; head: the output head), as in the recipes of LLaVA and its kin. Convolutions, embeddings, norms and learned
 queries stay as they are; so does what is inside torch's own `MultiheadAttention`, which reads the weights of its layers
 past their forward pass. Adapters are saved as peft writes them, so `PeftModel.from_pretrained` loads them too.
-Source: arXiv:2106.09685.
+
+The weights beside the updates can rest in 4 bits (QLoRA, `quantised`): those of the language model's and the tower's
+linear layers, never the output head, embeddings, convolutions, norms or experts. Merged, such a layer is what its
+4 bits stand for plus its update, in the type that it had before.
+Sources: arXiv:2106.09685, arXiv:2305.14314.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from vistune.errors import VistuneError
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
 ADAPTER = "default"
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of the keys in peft's files
+BITS = {"nf4": 4 + 8 / 64 + 32 / (64 * 256)}
+"""Of a weight at rest: its own, and its share of the constants of 64 weights and of 256 times as many."""
+QUANTISABLE = ("language", "vision")
 
 
 def linear_layers(vlm: Vlm, role: str) -> list[str]:
@@ -35,20 +43,40 @@ def linear_layers(vlm: Vlm, role: str) -> list[str]:
     return [
         name
         for name, module in vlm.model.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith(closed) and vlm.family.role(f"{name}.weight") == role
+        if isinstance(module, nn.Linear)
+        and ".lora_" not in name
+        and not name.startswith(closed)
+        and vlm.family.role(f"{name}.weight") == role
     ]
 
 
-def attach(vlm: Vlm, ranks: Mapping[str, int], scale: float = 2.0, dropout: float = 0.0) -> list[str]:
+def sizes(vlm: Vlm, role: str) -> list[tuple[int, int]]:
+    """(out, in) of those layers, with or without adapters."""
+    found = [vlm.model.get_submodule(name) for name in linear_layers(vlm, role)]
+    return [(layer.out_features, layer.in_features) for layer in found]
+
+
+def attach(
+    vlm: Vlm,
+    ranks: Mapping[str, int],
+    scale: float = 2.0,
+    dropout: float = 0.0,
+    quantised: Mapping[str, str] | None = None,
+    seed: int = 0,
+    device: str = "",
+) -> list[str]:
     """Adapters on all linear layers of the roles in `ranks` (role -> rank), which start as no change; gives the names
     of the layers. The weights of these roles are frozen; other parameters stay trainable or frozen as they are.
     scale: of the update, alpha / rank. An output head that shares the embeddings' weights gets a copy of its own.
-    Raises VistuneError for a role without linear layers and for a model that has adapters already."""
+    quantised: role -> `nf4`, for roles whose weights rest in 4 bits from now on, on `device` (empty: where they are).
+    seed: of the adapters' first matrices. Raises VistuneError for a role without linear layers or one that cannot
+    rest, for a model that has adapters already, and without bitsandbytes where it is needed."""
     from peft import LoraConfig
 
     if layers(vlm):
         raise VistuneError("the model has LoRA adapters already; merge them first.")
     chosen = {role: _own(vlm, role) for role in ranks}
+    _rest(vlm, chosen, quantised or {}, device or str(vlm.model.device))
     patterns = {role: "|".join(map(re.escape, names)) for role, names in chosen.items()}
     config = LoraConfig(
         target_modules="|".join(patterns.values()),
@@ -56,7 +84,9 @@ def attach(vlm: Vlm, ranks: Mapping[str, int], scale: float = 2.0, dropout: floa
         alpha_pattern={patterns[role]: rank * scale for role, rank in ranks.items()},
         lora_dropout=dropout,
     )
-    _inject(vlm, config, set(ranks))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # peft draws on the CPU
+        _inject(vlm, config, set(ranks))
     return [name for names in chosen.values() for name in names]
 
 
@@ -69,8 +99,11 @@ def layers(vlm: Vlm) -> dict[str, Any]:
 
 def merge(vlm: Vlm) -> None:
     """Adds the updates to the weights and takes the adapters away: the model is as plain as before, and all of it
-    trainable. Raises VistuneError for a model without adapters, and ValueError for updates that are not finite."""
+    trainable. Weights that rest in 4 bits become what these stand for. Raises VistuneError for a model without
+    adapters, and ValueError for updates that are not finite."""
     for name, layer in _attached(vlm).items():
+        if at_rest(layer.get_base_layer().weight):
+            layer.base_layer = layer.get_base_layer().plain()
         layer.merge(safe_merge=True)
         vlm.model.set_submodule(name, layer.get_base_layer())
     del vlm.model.peft_config
@@ -129,6 +162,32 @@ def _own(vlm: Vlm, role: str) -> list[str]:
     return found
 
 
+def at_rest(weight: Any) -> Any:
+    """bitsandbytes' state of a weight in 4 bits, which has its real shape; None for any other weight."""
+    return getattr(weight, "quant_state", None)
+
+
+def _rest(vlm: Vlm, chosen: Mapping[str, list[str]], quantised: Mapping[str, str], device: str) -> None:
+    for role, kind in quantised.items():
+        if kind not in BITS or role not in QUANTISABLE:
+            raise VistuneError(
+                f"quantised says {role}: {kind}. The linear layers of {' and '.join(QUANTISABLE)} can rest, in "
+                f"{', '.join(BITS)}; everything else stays as it is."
+            )
+        if role not in chosen:
+            raise VistuneError(f"{role} is quantised without LoRA, so nothing of it could train: give it a rank too.")
+    if not quantised:
+        return
+    try:
+        from vistune.models.quantised import quantise
+    except ImportError as error:
+        raise VistuneError(
+            f"weights in 4 bits need bitsandbytes ({error}): pip install 'vistune[qlora]', or train without quantised."
+        ) from error
+    for role in quantised:
+        quantise(vlm, chosen[role], device)
+
+
 def _inject(vlm: Vlm, config: LoraConfig, roles: set[str]) -> None:
     from peft import inject_adapter_in_model
 
@@ -137,6 +196,10 @@ def _inject(vlm: Vlm, config: LoraConfig, roles: set[str]) -> None:
     for name, parameter in vlm.model.named_parameters():
         adapter = ".lora_" in name
         parameter.requires_grad_(adapter or (id(parameter) in trainable and vlm.family.role(name) not in roles))
+    for layer in layers(vlm).values():  # peft gives updates their weight's type; codes have none that trains
+        if state := at_rest(layer.get_base_layer().weight):
+            layer.lora_A.to(state.dtype)
+            layer.lora_B.to(state.dtype)
 
 
 def _attached(vlm: Vlm) -> dict[str, Any]:

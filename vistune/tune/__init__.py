@@ -47,6 +47,7 @@ class StageParams:
     weight_decay: float = 0.0  # of matrices; norms and biases do not decay
     layer_decay: float = 1.0  # a vision layer's rate over that of the layer above it; 1: all alike
     lora: dict[str, int] = field(default_factory=dict)  # role -> rank: its weights rest, low-rank updates train
+    quantised: dict[str, Literal["nf4"]] = field(default_factory=dict)  # role with LoRA -> 4 bits its weights rest in
     temperature: float = 0.07  # of the cosine softmax (embedding)
     smoothing: float = 0.05  # label smoothing (embedding)
     gradient_checkpointing: bool = False  # layers run again in the backward pass instead of being kept: slower, smaller
@@ -66,6 +67,7 @@ class Params:
     threads: int = 0  # CPU threads per process; 0: all cores
     processes: int = 0  # 0: one per GPU, or one without GPUs
     zero: Literal[0, 1, 2, 3] = 0  # DeepSpeed ZeRO stage; 0 with one process runs without DeepSpeed
+    offload: bool = False  # with ZeRO 1 to 3: the optimiser's state and its steps in the machine's own memory
     workers: int = 0  # processes that prepare batches ahead, for each training process
     evidence: str = ""  # file of what other models saw in the images, for families that take it (MoAI)
     cache_features: bool = True  # keep a frozen tower's features on disk instead of computing them each visit

@@ -1,4 +1,4 @@
-"""The two ways to take a step: plain torch in one process, DeepSpeed in one or many.
+"""The two ways to take a step: plain torch in one process (here), DeepSpeed in one or many (`zero`).
 
 Both keep float32 masters beside bfloat16 weights, clip the global gradient norm, and save exactly what a resumed run
 needs. The loop does not know which one it drives.
@@ -6,13 +6,9 @@ needs. The loop does not know which one it drives.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from vistune.errors import VistuneError
-from vistune.files import read_json, write_json
 from vistune.tune.objective import Objective
 
 if TYPE_CHECKING:
@@ -96,13 +91,17 @@ def heights(names: Sequence[str]) -> dict[str, int]:
 def build(vlm: Vlm, stage: StageParams, params: Params, root: Path) -> Any:
     if stage.gradient_checkpointing:
         vlm.model.activation_checkpointing_enable({"use_reentrant": False})
-    if params.zero == 0 and world()[1] == 1:
+    if params.zero == 0 and world()[1] == 1 and not params.offload:
         return TorchEngine(vlm, stage)
+    from vistune.tune.zero import DeepSpeedEngine
+
     return DeepSpeedEngine(vlm, stage, params, root)
 
 
 class TorchEngine:
     """One process, no DeepSpeed."""
+
+    name = "torch"
 
     def __init__(self, vlm: Vlm, stage: StageParams) -> None:
         self.module = Objective(vlm.model)
@@ -167,10 +166,11 @@ class TorchEngine:
                     tensors[f"{n}.{key}"] = state[key]
         save_file({k: v.contiguous().clone() for k, v in tensors.items()}, folder / "optimizer.safetensors")
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, state: Mapping[str, Any]) -> None:
+        """state: of the checkpoint's manifest. Raises VistuneError for one that DeepSpeed has written."""
         from safetensors.torch import load_file
 
-        if not (folder / "optimizer.safetensors").is_file():
+        if state["engine"] != self.name:
             raise VistuneError(
                 f"{folder} was written with DeepSpeed. Go on with the tune.zero or the processes that it was written "
                 "with, or remove the folder to begin this training stage anew."
@@ -193,129 +193,3 @@ def _gather(master: Tensor, weight: Tensor) -> None:
     if weight.grad is not None:
         master.grad = weight.grad.float() if master.grad is None else master.grad.add_(weight.grad)
         weight.grad = None
-
-
-def _convert(state: Path, universal: Path) -> None:
-    """DeepSpeed's checkpoint of some processes -> one for any number, by DeepSpeed's own converter."""
-    shutil.rmtree(universal.parent, ignore_errors=True)
-    universal.parent.mkdir()
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
-    command += ["--input_folder", str(state), "--output_folder", str(universal)]
-    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
-    print("tune: converting the checkpoint for another number of processes", flush=True)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise VistuneError(
-            f"the checkpoint {state.parent} of another number of processes cannot be converted:\n{done.stderr[-2000:]}"
-        )
-
-
-class DeepSpeedEngine:
-    """DeepSpeed with infra/deepspeed/zero<N>.json; batch sizes, precision and clipping come from the parameters."""
-
-    def __init__(self, vlm: Vlm, stage: StageParams, params: Params, root: Path) -> None:
-        import deepspeed
-
-        model = vlm.model
-
-        if not torch.cuda.is_available():
-            os.environ.setdefault("DS_ACCELERATOR", "cpu")
-            # DeepSpeed would compile its shared-memory collectives at start (minutes); gloo serves as well.
-            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        file = root / "infra" / "deepspeed" / f"zero{params.zero}.json"
-        config = json.loads(file.read_text(encoding="utf-8"))
-        config |= {
-            "train_micro_batch_size_per_gpu": max(stage.batch // world()[1], 1),
-            "gradient_accumulation_steps": 1,
-            "gradient_clipping": stage.clip,  # DeepSpeed's own default is 1.0: always said here
-            "steps_per_print": 10**9,
-            "bf16": {"enabled": model.get_input_embeddings().weight.dtype == torch.bfloat16},
-            "zero_allow_untested_optimizer": True,
-        }
-        if not torch.distributed.is_initialized():
-            backend = "nccl" if torch.cuda.is_available() else "gloo"
-            for name, value in {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": 29511}.items():
-                os.environ.setdefault(name, str(value))
-            os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-            deepspeed.init_distributed(dist_backend=backend, verbose=False)
-        self.zero, self.stage3 = params.zero, params.zero == 3
-        trained = groups(vlm, stage)
-        self.groups = [{k: v for k, v in group.items() if k != "params"} for group in trained]
-        optimizer = torch.optim.AdamW(trained, betas=BETAS, weight_decay=stage.weight_decay)
-        for tensor in model.parameters():  # DeepSpeed sends parameters as bytes: row-major, in sizes of 1 as well
-            tensor.data = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(tensor.data)
-        self.engine, self.optimizer, *_ = deepspeed.initialize(
-            model=Objective(model), optimizer=optimizer, config=config
-        )
-        self.module = self.engine.module
-
-    def __call__(self, row: Row, blank: bool = False) -> Tensor:
-        return self.engine(row, blank)
-
-    def backward(self, loss: Tensor, last: bool) -> None:
-        self.engine.set_gradient_accumulation_boundary(last)
-        self.engine.backward(loss * world()[1])  # the engine averages over processes; the loss is already a share
-        if not last:
-            self.engine.step()  # counts the pass; nothing is updated before the boundary
-
-    def step(self, factor: float) -> dict[str, float]:
-        for group, ours in zip(self.optimizer.param_groups, self.groups, strict=True):
-            group["lr"] = ours["peak"] * factor
-        self.engine.step()
-        return {"grad_norm": float(self.engine.get_global_grad_norm() or 0.0)}
-
-    def ahead(self, parameter: nn.Parameter) -> bool:
-        """Whether the optimiser's copy has moved by less than the weight itself can show. All processes ask at once."""
-        from deepspeed.utils import safe_get_full_fp32_param
-        from deepspeed.zero import GatheredParameters
-
-        full = safe_get_full_fp32_param(parameter)
-        with GatheredParameters([parameter], enabled=self.stage3):
-            return full is not None and not torch.equal(full, parameter.detach().to(full))
-
-    def save(self, folder: Path) -> None:
-        self.engine.save_checkpoint(str(folder), tag="state")
-        if world()[0] == 0:
-            write_json(folder / "world.json", {"processes": world()[1]})
-
-    def load(self, folder: Path) -> None:
-        """Raises VistuneError for a checkpoint of one process without DeepSpeed."""
-        if not (folder / "world.json").is_file():
-            raise VistuneError(
-                f"{folder} was written without DeepSpeed, by one process with tune.zero 0. Go on with one process and "
-                "tune.zero 0, or remove the folder to begin this training stage anew."
-            )
-        if self.zero == 0 or read_json(folder / "world.json")["processes"] == world()[1]:
-            self.engine.load_checkpoint(str(folder), tag="state")
-            return
-        universal = folder.with_name(f"{folder.name}.universal")
-        if world()[0] == 0:
-            _convert(folder / "state", universal / "state")
-        if world()[1] > 1:
-            torch.distributed.barrier()
-        self.engine._config.load_universal_checkpoint = True
-        self.engine.load_checkpoint(str(universal), tag="state")
-        self.engine._config.load_universal_checkpoint = False
-        if self.stage3:  # DeepSpeed 0.19 gives all groups one counter of steps, and the first one's rate and decay
-            for state in self.optimizer.optimizer.state.values():
-                state["step"] = state["step"].clone()
-            for group, ours in zip(self.optimizer.param_groups, self.groups, strict=True):
-                group.update(ours)
-        if world()[1] > 1:
-            torch.distributed.barrier()
-        if world()[0] == 0:
-            shutil.rmtree(universal)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Whole tensors on every process; under ZeRO-3 gathered one parameter at a time."""
-        model = self.module.model
-        if not self.stage3:
-            return model.state_dict()
-        import deepspeed
-
-        gathered = dict(model.named_buffers())
-        for name, parameter in model.named_parameters():
-            with deepspeed.zero.GatheredParameters([parameter]):
-                gathered[name] = parameter.detach().cpu().clone()
-        wanted = model.state_dict().keys()
-        return {name: gathered[name] for name in wanted if name in gathered}

@@ -3,12 +3,13 @@ or in those of a backend of `vistune.jobs`."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,16 @@ from vistune import jobs
 from vistune.errors import Interrupted, VistuneError
 from vistune.files import read_json, write_json
 from vistune.jobs.backend import Work
+from vistune.jobs.local import end_with_launcher
 from vistune.params import parse
 from vistune.tune import Params
 
 if TYPE_CHECKING:
     from vistune.stages import Context
+
+
+LOGGED = "logged.jsonl"
+"""What processes that a backend has started would tell the tracker; it is read when they are done."""
 
 
 def with_recipe(params: Params) -> Params:
@@ -62,17 +68,29 @@ def launch(params: Params, release: Path, output: Path, context: Context) -> dic
         write_json(file, job)
         backend.run(Work("vistune.tune.launch", file, output / "summary.json", nodes, each))
         file.unlink()
-        _log(output / "history.jsonl", context)
+        _log(output / LOGGED, context)
     summary = read_json(output / "summary.json")
     (output / "summary.json").unlink()
     return summary
 
 
-def _log(history: Path, context: Context) -> None:
-    for line in history.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        stage, step = entry.pop("stage"), entry.pop("step")
-        context.log({f"{stage}/{k}": v for k, v in entry.items()}, step)
+def _log(file: Path, context: Context) -> None:
+    """What the first process has kept, to the tracker; of steps that were taken again after a kill the last time."""
+    steps: dict[tuple[str, int], Mapping[str, float]] = {}
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        with contextlib.suppress(json.JSONDecodeError):  # a line that a kill cut short: its step was taken again
+            entry = json.loads(line)
+            stage = next(iter(entry["metrics"])).partition("/")[0]
+            steps[stage, entry["step"]] = entry["metrics"]
+    for (_, step), metrics in steps.items():
+        context.log(metrics, step)
+    file.unlink(missing_ok=True)
+
+
+def _keep(file: Path, metrics: Mapping[str, float], step: int) -> None:
+    """For `_log`. Each line begins with its end, so that one that was cut short spoils no other."""
+    with open(file, "a", encoding="utf-8") as f:
+        f.write("\n" + json.dumps({"step": step, "metrics": metrics}))
 
 
 def follow() -> None:
@@ -112,17 +130,13 @@ def _work(job: dict[str, Any], log: Callable[[Mapping[str, float], int], None]) 
         write_json(output / "summary.json", summary)
 
 
-def _leave_with_launcher() -> None:
-    os.read(0, 1)  # not through Python's buffers, whose lock an exit would wait for
-    os._exit(1)  # the launcher is gone, and with it the lock on the folder that this process writes to
-
-
 def main() -> None:
     """One process of several; argv[1] is the job file. torchrun ends its processes itself."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        threading.Thread(target=_leave_with_launcher, daemon=True).start()
+        end_with_launcher()
     try:
-        _work(read_json(Path(sys.argv[1])), lambda *_: None)
+        job = read_json(Path(sys.argv[1]))
+        _work(job, partial(_keep, Path(job["output"]) / LOGGED))
     except VistuneError as error:
         print(f"tune: process {os.environ['RANK']}: {error}", file=sys.stderr, flush=True)
         raise SystemExit(1) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ def train(
     found = checkpoint.newest(folder)
     if found is not None:
         path, state = found
-        engine.load(path)
+        engine.load(path, state)
         start = state["step"]
         if rank == 0:
             print(f"tune {stage.name}: continues after step {start} from {path.name}", flush=True)
@@ -85,7 +84,9 @@ def train(
             norms = engine.step(factor)
             if step == checked:
                 movement.check(step, engine.ahead)
-            metrics = {"loss": _step_loss(taken, whole, processes), "rate": factor, **norms, **by_task(taken)}
+            tasks = sorted({plan.samples[n].task for one in plan.steps[step] for v in one for n in v.samples})
+            losses = by_task(taken, tasks, processes)
+            metrics = {"loss": _step_loss(taken, whole, processes), "rate": factor, **norms, **losses}
             taken = []
             speed.step(plan.cost(step))
             end = step + 1 == len(plan.steps)
@@ -95,7 +96,8 @@ def train(
             if rank == 0:
                 if answer is not None and (save or end):
                     answer(stage.name, step + 1)
-                record(metrics, step, speed.measured())
+                slowest = plan.slowest(step, processes)
+                record(metrics, step, {**speed.measured(), "padding": speed.padding, "slowest_process": slowest})
             asked = 0 if end else interruption.asked(speed.device)
             if save or asked:
                 _save(engine, folder, step + 1)
@@ -140,16 +142,22 @@ def _save(engine: Any, folder: Path, step: int) -> None:
     if processes > 1:
         torch.distributed.barrier()
     if rank == 0:
-        checkpoint.commit(partial, {"step": step})
+        checkpoint.commit(partial, {"step": step, "engine": engine.name, "processes": processes})
 
 
-def by_task(taken: Sequence[tuple[Batch, Tensor]]) -> dict[str, float]:
-    """Mean loss per answer token, by task."""
-    groups: dict[str, list[float]] = defaultdict(list)
+def by_task(taken: Sequence[tuple[Batch, Tensor]], tasks: Sequence[str], processes: int) -> dict[str, float]:
+    """Mean loss per answer token over all processes, by task. tasks: of the whole step, the same on all of them."""
+    totals, counts = dict.fromkeys(tasks, 0.0), dict.fromkeys(tasks, 0)
     for batch, each in taken:
         for task, value in zip(batch.tasks, each.tolist(), strict=True):
-            groups[task].append(value)
-    return {f"loss/{task}": sum(v) / len(v) for task, v in sorted(groups.items())}
+            totals[task] += value
+            counts[task] += 1
+    found = list(zip(totals.values(), counts.values(), strict=True))
+    if processes > 1:
+        shared = torch.tensor(found, dtype=torch.float64, device=taken[0][1].device)
+        torch.distributed.all_reduce(shared)
+        found = shared.tolist()
+    return {f"loss/{task}": total / count for task, (total, count) in zip(tasks, found, strict=True) if count}
 
 
 @torch.no_grad()

@@ -25,12 +25,14 @@ class Operations:
 
     def __init__(self, vlm: Vlm, stage: StageParams) -> None:
         trained = [role for role, rate in stage.learning_rates.items() if rate > 0]
-        self.meter = Meter(vlm, trained)
-        self.recomputing = Meter(vlm, trained, recomputed=True) if stage.gradient_checkpointing else None
-        head = vlm.model.get_output_embeddings().weight
+        ranks = {role: rank for role, rank in stage.lora.items() if role in trained}
+        self.meter = Meter(vlm, trained, ranks=ranks)
+        self.recomputing = Meter(vlm, trained, True, ranks) if stage.gradient_checkpointing else None
+        rows, columns = vlm.model.get_output_embeddings().weight.shape
         # Forward; backward to the states, where anything below learns; backward to the head's own weights.
-        passes = 1 + any(role != "head" for role in trained) + ("head" in trained)
-        self.logits = 2.0 * head.shape[0] * head.shape[1] * passes
+        below, own, rank = any(role != "head" for role in trained), "head" in trained, ranks.get("head", 0)
+        self.logits = 2.0 * rows * columns * (1 + below + (own and not rank))
+        self.logits += 2.0 * rank * (3 * rows + (2 + below) * columns)
 
     def __call__(self, reading: Reading) -> float:
         return self.meter(reading) - self.logits * reading.length

@@ -8,20 +8,18 @@ and every resumed run has the same one, whatever the number of processes.
 from __future__ import annotations
 
 import itertools
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vistune.errors import VistuneError
 from vistune.hashing import keyed, shuffled
-from vistune.models.labels import IGNORE
-from vistune.models.reader import Reader, Reading
+from vistune.models.reader import Reader
 from vistune.progress import Progress
 from vistune.records import ImageRef, Sample
 from vistune.tune import StageParams
+from vistune.tune.lengths import Length, Lengths
 from vistune.tune.mixture import draw
 from vistune.tune.pack import Balance, balance, length_groups, pack, schedule
 
@@ -32,19 +30,7 @@ WINDOWS = 16
 """Steps that are packed together, so that what is packed stays near its place in the epoch's order."""
 
 
-class Length(NamedTuple):
-    """Of one sample, in tokens."""
-
-    tokens: int
-    common: int  # up to the end of its last picture: what samples about the same pictures share
-    answers: int  # learned
-    visual: int  # of pictures, with the text of their layout
-    patches: int  # that the vision encoder sees
-    cost: float  # of a training step without logits: operations, or where those are not known, tokens
-
-
-@dataclass(frozen=True)
-class Visit:
+class Visit(NamedTuple):
     """Samples about the same pictures, by their place in `Stage.samples`."""
 
     samples: tuple[int, ...]
@@ -71,6 +57,12 @@ class Plan:
     def cost(self, step: int) -> float:
         """Of all processes together."""
         return sum(map(_cost, self.steps[step]))
+
+    def slowest(self, step: int, processes: int) -> float:
+        """The costliest process's share of a step over the mean's: all others wait for it."""
+        costs = list(map(_cost, self.steps[step]))
+        each = [sum(costs[rank::processes]) for rank in range(processes)]
+        return round(max(each) * processes / sum(each), 4)
 
     def shown(self) -> list[ImageRef]:
         """The pictures of all steps, each visit's."""
@@ -141,60 +133,14 @@ def _marks(reader: Reader, sample: Sample) -> Any:
         return ()
 
 
-class Lengths:
-    """Lengths of samples, measured when they are asked for, and why those are left out that the stage cannot train
-    on, by id."""
-
-    def __init__(
-        self, samples: Sequence[Sample], reader: Reader, stage: StageParams, operations: Operations | None = None
-    ) -> None:
-        self.samples, self.stage, self.operations = samples, stage, operations
-        self.most = min(stage.max_tokens, reader.preset.limit)
-        self.reader = copy(reader)  # a sample is left out with its length, whatever the model's limit
-        self.reader.preset = replace(reader.preset, limit=sys.maxsize)
-        self.known: dict[int, Length] = {}
-        self.left_out: dict[str, str] = {}
-
-    def fits(self, n: int) -> bool:
-        """Whether the stage can train on sample n, whose length is then known."""
-        sample = self.samples[n]
-        if n not in self.known and sample.id not in self.left_out:
-            try:
-                reading = self.reader.read_sample(sample)
-                length = _length(reading, self.operations(reading) if self.operations else reading.length)
-            except VistuneError as refused:
-                self.left_out[sample.id] = str(refused)
-                return False
-            own = length.tokens - length.common
-            if length.tokens > self.most:
-                self.left_out[sample.id] = f"{length.tokens} tokens, at most {self.most} fit"
-            elif self.stage.longest and own > self.stage.longest:
-                self.left_out[sample.id] = f"{own} tokens of its own, at most {self.stage.longest}"
-            else:
-                self.known[n] = length
-        return n in self.known
-
-    def __getitem__(self, n: int) -> Length:
-        return self.known[n]
-
-
-def _length(reading: Reading, cost: float) -> Length:
-    views = [view for plan in reading.plans for view in plan.views]
-    return Length(
-        reading.length,
-        reading.spans[-1][1] if reading.spans else 0,
-        sum(label != IGNORE for label in reading.labels),
-        sum(end - start for start, end in reading.spans),
-        sum(view.patches[0] * view.patches[1] for view in views),
-        cost,
-    )
-
-
-def visit_of(samples: Sequence[int], lengths: Mapping[int, Length] | Lengths, shares: bool, logits: float) -> Visit:
+def visit_of(samples: Sequence[int], lengths: Mapping[int, Length], shares: bool, logits: float) -> Visit:
     """Samples about the same pictures as one visit. Without `shares` each has its pictures to itself. logits: what
     those of one token cost."""
+    if len(samples) == 1:
+        one = lengths[samples[0]]
+        return Visit((samples[0],), one.tokens, one.patches, one.answers, one.cost + logits * one.answers)
     each = [lengths[n] for n in samples]
-    common = each[0].common if shares and len(samples) > 1 else 0
+    common = each[0].common if shares else 0
     answers = sum(length.answers for length in each)
     return Visit(
         tuple(samples),
@@ -211,12 +157,14 @@ def make(
     stage: StageParams,
     seed: int,
     operations: Operations | None = None,
+    lengths: Lengths | None = None,
 ) -> Plan:
     """The stage's steps: epochs over the pictures in keyed order, each visit with its own choice of samples. With
-    `operations` packs are balanced by them, else by tokens."""
+    `operations` packs are balanced by them, else by tokens. lengths: of the samples, where they are not measured
+    here."""
     if not stage.steps and stage.epochs <= 0:
         raise VistuneError(f"training stage {stage.name} has neither steps nor epochs. Set one in tune.stages.")
-    lengths = Lengths(samples, reader, stage, operations)
+    lengths = lengths or Lengths(samples, reader, stage, operations)
     logits = operations.logits if operations else 0.0
     shares = reader.family.packs
     groups: dict[Any, list[int]] = defaultdict(list)  # by pictures, and what is drawn over them
@@ -234,7 +182,7 @@ def make(
                 fitting = [n for n in groups[key] if lengths.fits(n)]
                 if fitting:
                     chosen = choose(fitting, samples, stage, seed, epoch, again)
-                    yield from _split(chosen, lengths, stage.max_tokens, shares, logits)
+                    yield from _split(chosen, lengths.known, stage.max_tokens, shares, logits)
                 progress.step()
 
     def epoch_steps(epoch: int) -> Iterator[list[Pack]]:
@@ -278,6 +226,8 @@ def choose(
 ) -> list[int]:
     """The samples of one visit: per task as many as the mixture says, by keyed order. again: of the visits to these
     pictures in this epoch."""
+    if len(group) == 1:
+        return list(group)[: stage.mixture.get(samples[group[0]].task, 1)]
     by_task: dict[str, list[int]] = defaultdict(list)
     which = (epoch, again) if again else (epoch,)
     for n in sorted(group, key=lambda n: keyed(seed, stage.name, *which, samples[n].id)):
@@ -286,7 +236,7 @@ def choose(
     return shuffled(chosen, seed, stage.name, "visit", *which, samples[group[0]].id)
 
 
-def _split(chosen: Sequence[int], lengths: Lengths, most: int, shares: bool, logits: float) -> list[Visit]:
+def _split(chosen: Sequence[int], lengths: Mapping[int, Length], most: int, shares: bool, logits: float) -> list[Visit]:
     """The visit, in as many parts as it needs to fit a pack."""
     if not shares:
         return [visit_of([n], lengths, False, logits) for n in chosen]

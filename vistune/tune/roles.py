@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vistune.errors import VistuneError
 from vistune.models.families.base import Family
+from vistune.models.lora import at_rest
 from vistune.tune import StageParams
 from vistune.tune.engine import world
 from vistune.tune.plan import Plan
@@ -23,19 +24,23 @@ BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def table(model: nn.Module, family: Family, stage: StageParams) -> dict[str, dict[str, Any]]:
-    """By role: parameters, how many of them train, the peak learning rate, the rank of its LoRA updates (0: none)."""
+    """By role: parameters, how many of them train, the peak learning rate, the rank of its LoRA updates (0: none), what
+    the others rest in (empty: their own type)."""
     found: dict[str, dict[str, Any]] = {
         role: {
             "parameters": 0,
             "trained": 0,
             "learning_rate": stage.learning_rates.get(role, 0.0),
             "lora": stage.lora.get(role, 0),
+            "quantised": stage.quantised.get(role, ""),
         }
         for role in family.roles
     }
     for name, parameter in model.named_parameters():
         role = found[family.role(name)]
         size = getattr(parameter, "ds_numel", parameter.numel())  # ZeRO-3 leaves no elements where they were
+        if resting := at_rest(parameter):
+            size = resting.shape.numel()  # two in a byte
         if ".lora_" not in name:
             role["parameters"] += size
         role["trained"] += size * parameter.requires_grad
@@ -48,6 +53,7 @@ def lines(stage: str, roles: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for role, row in roles.items():
         trained = f"{row['trained']:,}" if row["trained"] else "frozen" if row["parameters"] else "shared"
         rate, rank = (row["learning_rate"] or "", row["lora"] or "") if row["trained"] else ("", "")
+        rank = f"{rank} {row['quantised']}".strip()
         yield f"{'':<{len(stage) + 7}}{role:<12}{row['parameters']:>16,}{trained:>16}{rate:>10}{rank:>6}".rstrip()
 
 

@@ -15,10 +15,10 @@ from vistune.tune.plan import Plan
 from vistune.tune.roles import table
 
 REMEDIES = {
-    "weights": "raise tune.zero to 3, or take a smaller preset",
+    "weights": "raise tune.zero to 3, let them rest in 4 bits (lora and quantised), or take a smaller preset",
     "gradients": "raise tune.zero to 2, or train fewer weights: lora, or roles without a rate",
-    "optimiser": "raise tune.zero to 1 or more with more processes, or train fewer weights: lora, or roles without a "
-    "rate",
+    "optimiser": "raise tune.zero to 1 or more with more processes, set tune.offload, or train fewer "
+    "weights: lora, or roles without a rate",
     "activations": "set gradient_checkpointing, or lower max_tokens, or together (packs of one forward pass)",
     "logits": "lower max_tokens, or together (packs of one forward pass)",
     "vision features": "set max_patches (patches of a pack's pictures), or settings of fewer views",
@@ -39,14 +39,13 @@ def explained(vlm: Vlm, stage: StageParams, params: Params, plan: Plan) -> Itera
     model, family = vlm.model, vlm.family
     from vistune.tune import forecast  # which reads work.py, which reads this
 
-    width = forecast.vision_width(model, family)
     roles = {role: (row["parameters"], row["trained"]) for role, row in table(model, family, stage).items()}
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise
-        parts = forecast.memory(model, roles, stage, world()[1], forecast.most_patches(plan), width)
+        parts = forecast.memory(vlm, roles, stage, world()[1], forecast.most_patches(plan), params.offload)
         raise VistuneError(told(parts[params.zero], stage, error)) from error
 
 

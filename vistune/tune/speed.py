@@ -45,6 +45,7 @@ class Speed:
             "seconds_per_step": spent / max(self.steps, 1),
             "operations_per_second": self.operations / spent,
             "data_wait_seconds": self.waited,
+            "data_wait_share": self.waited / spent,
             "peak_memory_gib": memory_peak(self.device) / 2**30,
         }
         if not self.peak:
@@ -60,4 +61,6 @@ class Speed:
         """For the progress line."""
         found = self.measured()
         share = f" · MFU {found['mfu']:.0%}" if self.peak else ""
-        return f"{found['tokens_per_second']:,.0f} tokens/s{share}"
+        wait = f" · {found['data_wait_share']:.0%} waiting for data" if found["data_wait_share"] >= 0.01 else ""
+        padding = f" · {self.padding:.0%} padding" if self.padding else ""
+        return f"{found['tokens_per_second']:,.0f} tokens/s{share}{padding}{wait}"

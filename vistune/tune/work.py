@@ -13,6 +13,7 @@ import torch
 
 from vistune.errors import VistuneError
 from vistune.files import read_json, write_json
+from vistune.hashing import keyed
 from vistune.models import family, lora
 from vistune.models.evidence import read_evidence
 from vistune.models.modeling import cast_language, precision
@@ -56,7 +57,9 @@ def work(params: Params, release: Path, output: Path, seed: int, home: Path, roo
         record_file = output / f"stage-{n}.json"
         if not record_file.is_file():
             vlm = _starting(params, source, seed, home)
-            cast_language(vlm.model, dtype).to(device)
+            cast_language(vlm.model, dtype)
+            _adapt(vlm, stage, params, seed, device)
+            vlm.model.to(device)
             history = History(output / "history.jsonl", stage.name, log)
             state, record, timed = _run(vlm, params, stage, samples, release, output, seed, home, root, history)
             if rank == 0:
@@ -108,6 +111,18 @@ def _starting(params: Params, source: Path | None, seed: int, home: Path) -> Vlm
     return build(start["family"], start["preset"], seed=seed, home=home, language=language, vision=vision)
 
 
+def _adapt(vlm: Vlm, stage: StageParams, params: Params, seed: int, device: str) -> None:
+    """The stage's LoRA. Weights that rest in 4 bits go to the device as such."""
+    if not (stage.lora or stage.quantised):
+        return
+    if params.zero == 3 or stage.objective == "embedding":
+        raise VistuneError(
+            f"training stage {stage.name}: LoRA runs with ZeRO 0 to 2 and objectives that predict answers; tune.zero "
+            f"is {params.zero}, the objective {stage.objective}."
+        )
+    lora.attach(vlm, stage.lora, quantised=stage.quantised, seed=keyed(seed, stage.name, "lora"), device=device)
+
+
 def _run(
     vlm: Vlm,
     params: Params,
@@ -154,10 +169,6 @@ def _run(
         state, measured = vlm.model.state_dict(), {"cell_accuracy": plan["cell_accuracy"]}
     else:
         plan = planned.describe()
-        if stage.lora:
-            if params.zero == 3:
-                raise VistuneError(f"training stage {stage.name}: LoRA runs with ZeRO 0 to 2, tune.zero is 3.")
-            lora.attach(vlm, stage.lora)
         engine = engines.build(vlm, stage, params, root)
         roles = _roles(vlm, stage)
         evidence = read_evidence(params.evidence) if params.evidence else None
@@ -171,6 +182,8 @@ def _run(
                 engine, builder, planned, stage, seed, folder, record, forget, held_out, params.workers, answer
             )
         if stage.lora:
+            if stage.quantised:
+                vlm.model.cpu()  # the device that held 4 bits of a weight need not hold all of it
             lora.merge(vlm)
         state = vlm.model.state_dict() if stage.lora else engine.state_dict()
     final = {f"final_{k}": v for k, v in history.last().items() if k in ("loss", "validation_loss")}
@@ -208,7 +221,7 @@ def validation(samples: Sequence[Sample], reader: Reader, stage: StageParams, se
     found = select(samples, stage, seed, "validation")
     keys = list(dict.fromkeys(map(about, found)))[:VALIDATION_IMAGES]
     found = [sample for sample in found if about(sample) in keys]
-    return make(found, reader, replace(stage, steps=0, epochs=1.0), seed) if found else None
+    return make(found, reader, replace(stage, steps=0, epochs=1.0, alpha=1.0, caps={}), seed) if found else None
 
 
 def _roles(vlm: Vlm, stage: StageParams) -> dict[str, dict[str, Any]]:

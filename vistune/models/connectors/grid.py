@@ -58,7 +58,8 @@ class GridMLP(nn.Module):
 
     def directions(self, features: Tensor) -> Tensor:
         """features: (..., C) -> unit vectors (..., D): what a cell shows, before centre, length and position."""
-        x = (features.to(self.up.weight.dtype) - self.mean) * self.scale
+        x = (features.to(self.mean.dtype) - self.mean) * self.scale
+        x = x.to(self.up.weight.dtype)  # DeepSpeed casts weights and leaves buffers
         return F.normalize(self.down(F.gelu(self.up(self.dropout(x)))).float(), dim=-1)
 
     def forward(self, features: Tensor, table: Tensor) -> Tensor:
