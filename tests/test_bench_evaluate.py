@@ -38,3 +38,7 @@ def test_the_kept_result_meets_its_targets():
     assert kept["bench"] == "evaluate" and kept["command"] == "python bench/evaluate.py"
     assert kept["same_answers"] is True and kept["different_answers"] > 10
     assert kept["times_faster"] >= kept["target"]["times_faster"]
+    quarter, whole = (kept["contamination"][size] for size in ("quarter", "whole"))
+    assert whole["questions"] > 200_000 and whole["release_pictures"] == 600_000
+    grown = whole["cpu_s"]["matching"] / quarter["cpu_s"]["matching"]
+    assert grown < 6, "four times the pictures: in pairs it would be sixteen"

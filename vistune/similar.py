@@ -7,8 +7,9 @@ most one cell, measured relative to the contrast of the pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,14 @@ MEAN_COLOUR = 32.0
 
 BLOCK = 1 << 21
 """Pairs compared at once: bounds memory."""
+
+FEWEST_BANDS = 3
+"""Of a hash: a table of all values of a band has at most 2 ** 22 places."""
+
+Thumbs = np.ndarray | Sequence[np.ndarray]
+
+Described = tuple[np.ndarray, Thumbs]
+"""Hashes and thumbnails of pictures: uint64 (N,), uint8 (N, 16, 16, 3)."""
 
 
 def _dct_rows() -> np.ndarray:
@@ -52,42 +61,91 @@ def describe(picture: Image) -> tuple[int, np.ndarray]:
     return int.from_bytes(np.packbits(bits).tobytes(), "big"), np.asarray(thumb)
 
 
-def near_pairs(hashes: np.ndarray, thumbs: np.ndarray, hamming: int, difference: float) -> list[tuple[int, int]]:
+def near_pairs(hashes: np.ndarray, thumbs: Thumbs, hamming: int, difference: float) -> list[tuple[int, int]]:
     """Sorted index pairs i < j of pictures that show the same.
 
     hashes: uint64 (N,); thumbs: uint8 (N, 16, 16, 3). A pair has at most `hamming` differing bits and thumbnails
     that differ by at most `difference` (see `thumb_difference`).
     """
-    pairs: set[tuple[int, int]] = set()
-    for left, right in _candidates(hashes, hamming):
-        for start in range(0, len(left), 4096):  # 4,096 pairs of thumbnails as floats: 50 MB
-            i, j = left[start : start + 4096], right[start : start + 4096]
-            same = thumb_difference(thumbs[i], thumbs[j]) <= difference
-            pairs.update(zip(np.minimum(i, j)[same].tolist(), np.maximum(i, j)[same].tolist(), strict=True))
-    return sorted(pairs)
+    pairs = ((i[i < j], j[i < j]) for i, j in _candidates(hashes, hashes, hamming))
+    return _agreeing(pairs, thumbs, thumbs, difference)
 
 
-def _candidates(hashes: np.ndarray, hamming: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Index arrays of pairs within `hamming` bits; a pair may come up several times.
+def near_matches(left: Described, right: Described, hamming: int, difference: float) -> list[tuple[int, int]]:
+    """Sorted index pairs (i of left, j of right) of pictures that show the same; as `near_pairs`."""
+    return _agreeing(_candidates(left[0], right[0], hamming), left[1], right[1], difference)
 
-    The 64 bits are cut into hamming + 1 bands. Two hashes that differ in at most `hamming` bits are equal in at
-    least one band, so only hashes that share a band are compared.
+
+def _agreeing(
+    pairs: Iterator[tuple[np.ndarray, np.ndarray]],
+    left: Thumbs,
+    right: Thumbs,
+    difference: float,
+) -> list[tuple[int, int]]:
+    found: set[tuple[int, int]] = set()
+    for one, other in pairs:
+        for start in range(0, len(one), 4096):  # 4,096 pairs of thumbnails as floats: 50 MB
+            i, j = one[start : start + 4096].tolist(), other[start : start + 4096].tolist()
+            apart = thumb_difference(np.stack([left[n] for n in i]), np.stack([right[n] for n in j]))
+            found.update((i[n], j[n]) for n in np.flatnonzero(apart <= difference))
+    return sorted(found)
+
+
+def _candidates(left: np.ndarray, right: np.ndarray, hamming: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Index arrays of pairs (i of left, j of right) within `hamming` bits; a pair may come up several times.
+
+    Multi-index hashing (Norouzi et al. 2012, arXiv 1307.2982): where the 64 bits are cut into bands, two such hashes
+    have a band in which at most hamming // bands bits differ. So each band of `left`, with each such change of it, is
+    looked up among those of `right`: time grows with the number of pictures, not with that of their pairs.
     """
-    edges = np.linspace(0, 64, min(hamming, 63) + 2).round().astype(int)
-    for low, high in pairwise(edges.tolist()):
-        keys = (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
-        order = np.argsort(keys, kind="stable")
-        cuts = np.flatnonzero(np.diff(keys[order])) + 1
-        for bucket in np.split(order, cuts):
-            rows = max(1, BLOCK // max(len(bucket), 1))
-            for start in range(0, len(bucket) - 1, rows):
-                block, rest = bucket[start : start + rows], bucket[start + 1 :]
-                close = np.bitwise_count(hashes[block, None] ^ hashes[None, rest]) <= hamming
-                # Row r of the block is element start + r; only later elements of the bucket are its partners.
-                close &= np.arange(len(rest))[None] >= np.arange(len(block))[:, None]
-                i, j = np.nonzero(close)
-                if len(i):
-                    yield block[i], rest[j]
+    if not len(left) or not len(right):
+        return
+    bands = _bands(len(left), len(right), hamming)
+    for low, high in pairwise(np.linspace(0, 64, bands + 1).round().astype(int).tolist()):
+        size = 1 << (high - low)
+        ours, theirs = ((hashes >> np.uint64(low)) & np.uint64(size - 1) for hashes in (left, right))
+        order = np.argsort(theirs, kind="stable")
+        ends = np.cumsum(np.bincount(theirs.astype(np.int64), minlength=size))
+        starts = np.concatenate([[0], ends[:-1]])
+        for change in _changes(high - low, hamming // bands):
+            wanted = ours ^ np.uint64(change)
+            counts = ends[wanted] - starts[wanted]
+            rows = np.flatnonzero(counts)
+            totals = np.cumsum(counts[rows])
+            for part in np.split(rows, np.flatnonzero(np.diff(totals // BLOCK)) + 1):
+                many = counts[part]
+                i = np.repeat(part, many)
+                within = np.arange(len(i)) - np.repeat(np.cumsum(many) - many, many)
+                j = order[np.repeat(starts[wanted[part]], many) + within]
+                close = np.bitwise_count(left[i] ^ right[j]) <= hamming
+                if close.any():
+                    yield i[close], j[close]
+
+
+def _bands(left: int, right: int, hamming: int) -> int:
+    """Into how many bands hashes are best cut: wide bands are rarely equal by chance, but have many changes.
+
+    >>> _bands(100, 100, 8), _bands(80_000, 600_000, 8)
+    (9, 3)
+    """
+
+    def cost(bands: int) -> float:
+        width = 64 / bands
+        looked_up = sum(math.comb(math.ceil(width), changed) for changed in range(hamming // bands + 1))
+        return bands * (2**width + left * looked_up * (1 + right / 2**width))
+
+    return min(range(FEWEST_BANDS, max(min(hamming, 63) + 1, FEWEST_BANDS) + 1), key=cost)
+
+
+def _changes(width: int, most: int) -> Iterator[int]:
+    """Numbers of `width` bits of which at most `most` are set.
+
+    >>> sorted(_changes(3, 1))
+    [0, 1, 2, 4]
+    """
+    for count in range(most + 1):
+        for bits in combinations(range(width), count):
+            yield sum(1 << bit for bit in bits)
 
 
 def thumb_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -47,14 +47,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_model() -> Any:
-    """A random model in float32: 2 layers, a token per byte, 4 visual tokens an image."""
-    from vistune.models.families.small import tiny
-
-    return tiny(seed=3).eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="session")
 def model_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `tune` writes, as far as evaluate reads it: two random models."""
     from vistune.models.families.small import tiny

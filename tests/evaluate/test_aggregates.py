@@ -1,16 +1,18 @@
 """Scores over many items as sums of ratios: the same numbers as the scorers give, on all items and on any part."""
 
 import random
+import statistics
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vistune.evaluate import aggregates
+from vistune.evaluate import aggregates, judge
 from vistune.evaluate.answers import Answer, Scores
-from vistune.evaluate.scorers import captions, chair, hallusionbench, mmbench, mme, pope
-from vistune.evaluate.statistics import score, subtract
+from vistune.evaluate.judge import Case
+from vistune.evaluate.scorers import captions, chair, hallusionbench, judged, mmbench, mme, pope
+from vistune.evaluate.statistics import clustered_error, score, subtract
 
 draw = random.Random(0)
 WORDS = ("cat", "dog", "table", "on", "a", "the")
@@ -24,6 +26,7 @@ POPE = [(draw.random() < 0.6, draw.random() < 0.5) for _ in range(60)]
 MME = [(s, f"{s}-{n}", draw.random() < 0.7) for s in ("existence", "OCR") for n in range(9) for _ in range(2)]
 MMBENCH = [(f"q{n}", turn, draw.random() < 0.8) for n in range(20) for turn in range(4)]
 CAPTIONS = [(sentence(), [sentence(), sentence()]) for _ in range(12)]
+LONGER = [(sentence() + sentence(), [sentence() + sentence() + sentence()]) for _ in range(200)]
 CHAIR = [(chair.named("a dog on a table"), ("dog",)), (chair.named("a cat"), ("cat",)), (chair.named("a"), ("bus",))]
 HALLUSION = [
     (draw.choice(("VD", "VS")), "chart", str(n % 3), str(n % 4), str(n % 2), draw.choice((0, 1, 2))) for n in range(24)
@@ -38,6 +41,9 @@ CASES: list[tuple[Callable[..., float], list[Any]]] = [
     (mmbench.circular, MMBENCH),
     (mmbench.vanilla, MMBENCH),
     (captions.cider, CAPTIONS),
+    (captions.bleu_1, CAPTIONS),
+    (captions.bleu_4, LONGER),
+    (captions.bleu_4, [(["a", "cat"], [["a", "dog", "on"]])] * 3),
     (chair.chair_i, CHAIR),
     (chair.recall, CHAIR),
     (hallusionbench.aacc, HALLUSION),
@@ -72,6 +78,34 @@ def test_a_resampled_score_is_the_score_of_the_resampled_items(answer: Callable[
             if aggregation is mme.perception:  # an image drawn twice is two images
                 again = [(s, f"{p}/{n // 2}", right) for n, (s, p, right) in enumerate(again)]
             assert score(terms[drawn]) == pytest.approx(aggregation(again), abs=1e-9)
+
+
+def test_bleu_has_the_interval_of_resampled_bleu(answer: Callable[..., Answer]) -> None:
+    """Linearised, against computing it anew from the drawn captions."""
+    again = [captions.bleu([LONGER[draw.randrange(200)] for _ in range(200)], 4) for _ in range(400)]
+    error = clustered_error(values(captions.bleu_4, LONGER, answer), range(200))
+    assert error == pytest.approx(statistics.stdev(again), rel=0.15)
+
+
+def test_judged_scores_have_terms_and_unread_votes_none(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Answer]
+) -> None:
+    said = {"a": ["0.5", "0.7"], "b": ["maybe", "1.0"], "c": ["?", "?"]}
+    monkeypatch.setattr(judge, "replies", lambda cases: [said[case.item] for case in cases])
+    cases = [Case(item, "mm_vet", (), {}) for item in said]
+    for aggregation in (judged.score, judged.spread, judged.parse_failures):
+        assert score(values(aggregation, cases, answer)) == pytest.approx(aggregation(cases))
+    assert score(values(judged.score, cases, answer)) == pytest.approx((0.6 + 1.0) / 2)
+
+
+def test_hallusionbench_with_a_judge_counts_figures_and_pairs(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Answer]
+) -> None:
+    words = [draw.choice(("correct", "incorrect", "correct", "unclear", "?")) for _ in HALLUSION]
+    monkeypatch.setattr(judge, "replies", lambda cases: [[words[int(case.item)]] for case in cases])
+    cases = [Case(str(n), "hallusionbench", (), {}, row[:5]) for n, row in enumerate(HALLUSION)]
+    for aggregation in (judged.aacc, judged.facc, judged.qacc):
+        assert score(values(aggregation, cases, answer)) == pytest.approx(aggregation(cases))
 
 
 def test_a_difference_is_a_sum_of_ratios_as_well(answer: Callable[..., Answer]) -> None:

@@ -14,7 +14,7 @@ from vistune.errors import VistuneError
 from vistune.evaluate import decoding, engine
 from vistune.evaluate.images import Pictures
 from vistune.evaluate.lm import VistuneLM
-from vistune.models import FAMILIES
+from vistune.models import FAMILIES, load_model
 from vistune.models.evidence import SIDE, Evidence
 from vistune.models.labels import IGNORE
 from vistune.models.vlm import Vlm, build
@@ -216,7 +216,7 @@ def test_a_question_longer_than_the_model_takes_is_named(answering: VistuneLM, l
 def test_the_head_is_exact_when_the_model_is_not(tmp_path: Path, model_folders: Path) -> None:
     build("llava").save(tmp_path)
     for folder in (tmp_path, model_folders / "base"):
-        rounded = engine.load(folder, "bfloat16").model
+        rounded = load_model(folder, "bfloat16").model
         assert rounded.get_input_embeddings().weight.dtype == torch.bfloat16
         out = rounded(input_ids=torch.tensor([[5, 6, 7]])).logits
         assert out.dtype == torch.float32

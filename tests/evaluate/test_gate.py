@@ -260,6 +260,23 @@ def test_power_of_the_gate_is_as_planned(answer: Callable[..., Answer]) -> None:
     assert found == pytest.approx(NormalDist().cdf(z), abs=0.06)
 
 
+def test_protected_together_decide_what_each_alone_cannot(answer: Callable[..., Answer]) -> None:
+    """Four benchmarks of 25 images without a loss: a margin of five points is shown for all, not for one."""
+    answers = [
+        answer(f"b{n % 4}/{n:03d}.0", model, "image", float(n % 3 == 0), benchmark=f"b{n % 4}")
+        for n in range(100)
+        for model in ("base", "tuned")
+    ]
+    names = ("b0", "b1", "b2", "b3")
+    rules = [Protected(names, margin=0.05, together=together) for together in (True, False)]
+    found = decide(Gate(Target(names, over=("base",)), tuple(rules), minimum_images=20), Scores(answers), 0, 200)
+    verdicts = [(c["benchmarks"], c["verdict"]) for c in found["checks"] if c["role"] == "protected"]
+    assert verdicts == [([*names], "pass"), *(([name], "inconclusive") for name in names)]
+    worse = [replace(a, metrics={"accuracy": 0.0}) if a.model == "tuned" else a for a in answers]
+    found = decide(Gate(Target(names, over=("base",)), tuple(rules[:1]), minimum_images=20), Scores(worse), 0, 200)
+    assert found["checks"][-1]["verdict"] == "fail" and "4 benchmarks together" in found["checks"][-1]["reason"]
+
+
 def test_gate_files_parse_strictly(tmp_path: Path) -> None:
     demo = load_gate(REPOSITORY / "eval", "demo")
     assert demo.target.over == ("base", "shuffled") and "which_of_two_trained" in demo.target.benchmarks
@@ -271,8 +288,10 @@ def test_gate_files_parse_strictly(tmp_path: Path) -> None:
     (tmp_path / "gates" / "mine.yaml").write_text("target: {benchmarks: []}\n")
     with pytest.raises(VistuneError, match="names no target"):
         load_gate(tmp_path, "mine")
-    for name in ("all", "llava15"):
-        assert load_gate(REPOSITORY / "eval", name).protected[0].rule == "non_inferiority"
+    for path in (REPOSITORY / "eval" / "gates").glob("*.yaml"):
+        rules = load_gate(REPOSITORY / "eval", path.stem).protected
+        assert rules[0].rule == "non_inferiority" and rules[0].margin > 0
+        assert path.stem == "demo" or all(rule.rule == "non_inferiority" for rule in rules)
     for text, problem in (
         ("protected: [{benchmarks: [a]}]", "non-inferiority needs a margin above 0"),
         ("protected: [{benchmarks: [a], margin: -1}]", "expected a margin of at least 0"),

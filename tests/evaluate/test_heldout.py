@@ -16,8 +16,8 @@ TABLE = Table({"short": ("vqav2", "gqa"), "reading": ("textvqa", "docvqa"), "bot
 @pytest.mark.parametrize(
     ("benchmark", "trained", "status", "why"),
     [
-        ("gqa", [], "unseen", "nothing of short, both"),
-        ("docvqa", ["vqav2"], "unseen", "nothing of reading"),
+        ("gqa", [], "unseen", 'no data set of "short" or "both"'),
+        ("docvqa", ["vqav2"], "unseen", 'no data set of "reading"'),
         ("docvqa", ["VQAv2-train", "TextVQA"], "cluster_trained", "TextVQA is of the cluster reading"),
         ("gqa", ["textvqa"], "cluster_trained", "textvqa is of the cluster both"),  # by the second cluster of either
         ("textvqa_ocr", ["textvqa_train"], "held_in", "textvqa_train was trained on"),

@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_evaluate_stage import REPOSITORY, release
+
+from vistune import evaluate
+from vistune.errors import VistuneError
+from vistune.evaluate import Params
+from vistune.files import tree_digest
+from vistune.stages import Context
 
 SCRIPT = """
 import json, sys
@@ -110,3 +117,45 @@ def test_killed_again_and_again_the_answers_are_those_of_an_undisturbed_run(pict
     assert (tmp_path / "killed.jsonl").read_bytes().splitlines()[-1] == (
         tmp_path / "whole.jsonl"
     ).read_bytes().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_stage_on_two_processes_gives_the_files_of_one(
+    demo_sources: Path, model_folders: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (tmp_path / "release").mkdir()
+    release(tmp_path / "release", "ab" * 32)
+    inputs = {"sources": demo_sources, "tune": model_folders, "validate": tmp_path / "release"}
+    logged: dict[int, list[Any]] = {}
+
+    def stage(processes: int, output: str) -> tuple[dict[str, Any], dict[str, list[bytes]]]:
+        home, folder = tmp_path / f"home-{output}", tmp_path / output
+        folder.mkdir()
+        found = logged[processes] = []
+        context = Context(1, home, REPOSITORY, lambda metrics, step: found.append(sorted(metrics)))
+        params = Params(
+            limit=2, replicates=100, generated_images=2, max_new_tokens=3, batch_tokens=200, processes=processes
+        )
+        summary = evaluate.run(params, inputs, folder, context)
+        logs = sorted((home / "responses").iterdir())
+        return summary, {log.name: sorted(log.read_bytes().splitlines()) for log in logs}
+
+    one, two = stage(1, "one"), stage(2, "two")
+    assert tree_digest(tmp_path / "one") == tree_digest(tmp_path / "two"), "scorecard, verdict and answers"
+    assert one[0] == two[0] and logged[1] == logged[2]
+    assert one[1] == two[1] and all(len(lines) > 2 for lines in one[1].values()), "the same batches, in any order"
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_the_stage(demo_sources: Path, model_folders: Path, tmp_path: Path) -> None:
+    (tmp_path / "release").mkdir()
+    release(tmp_path / "release", "ab" * 32)
+    broken = tmp_path / "tune"
+    broken.mkdir()
+    (broken / "base").symlink_to(model_folders / "base")  # and no tuned model
+    inputs = {"sources": demo_sources, "tune": broken, "validate": tmp_path / "release"}
+    with pytest.raises(VistuneError, match="evaluate on 2 processes failed with status 1; the cause is above"):
+        evaluate.run(
+            Params(limit=2, processes=2), inputs, tmp_path, Context(seed=1, home=tmp_path / "home", root=REPOSITORY)
+        )

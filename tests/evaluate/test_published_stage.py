@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from vistune import evaluate, store
 from vistune.errors import VistuneError
@@ -126,6 +127,12 @@ def test_contamination_blind_conditions_and_wordings(run: Any, tmp_path: Path, d
     assert "2 of 3" in html and "cluster trained: vqav2-train is of the cluster" in html
 
 
+def test_a_suite_that_names_a_task_twice_is_refused(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "eval" / "suites" / "twice.yaml").write_text("tasks: [chartqa, chartqa_human]\n")
+    with pytest.raises(VistuneError, match=r"suite twice: Duplicate task 'chartqa_human': found in both"):
+        run(suite="twice")
+
+
 def test_a_suite_that_needs_a_judge_is_refused_without_one(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(VistuneError, match=r"mm_vet needs a judge: set evaluate\.judge\.model"):
         run(suite="judged", conditions=Conditions(("image",), ()))
@@ -157,3 +164,50 @@ def test_a_judged_suite(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_without_data(run: Any) -> None:
     with pytest.raises(VistuneError, match=r"set evaluate\.data to the folder that holds gqa/"):
         run(suite="quick", data="")
+
+
+@pytest.mark.slow
+def test_the_page_shows_every_published_benchmark(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All suites that need no judge, and one judged benchmark: each task with its interval or why it has none, its
+    categories, whether training saw what it shows, the gallery, yes and no, lengths."""
+    suites = [yaml.safe_load(p.read_text()).get("tasks", []) for p in (tmp_path / "eval" / "suites").glob("*.yaml")]
+    told = {
+        name for names in suites for name in names if not re.match("demo|wording|gavie|llava_bench|hallus.*ed", name)
+    }
+    told -= {"chartqa_human", "pope_adversarial"}  # which their groups hold
+    asked = sorted(told | {"coco_caption", "nocaps", "mmmu_val", "okvqa", "aokvqa_ranked", "seed_image_ranked"})
+    (tmp_path / "eval" / "suites" / "every.yaml").write_text(yaml.safe_dump({"tasks": asked}))
+    for path in (tmp_path / "eval" / "tasks").glob("*/*.yaml"):
+        path.write_text(re.sub(r"max_gen_toks: \d+", "max_gen_toks: 3", path.read_text()))
+    monkeypatch.setenv("JUDGE_KEY", "planted")
+    monkeypatch.setattr(judge.Session, "replies", lambda self, cases: [["0.5", "1.0"] for _ in cases])
+    conditions = Conditions(("image",), ("image", "blank", "none"))
+    run(suite="every", conditions=conditions, judge=Judge(model="m", api_key_env="JUDGE_KEY", votes=2))
+    card = json.loads((tmp_path / "out" / "scorecard.json").read_text())
+    html = (tmp_path / "out" / "scorecard.html").read_text()
+    rows = re.findall(r"<tr[^>]*><td>(\w+)</td>(.*?)</tr>", html, re.S)
+    names = {entry["name"] for entry in card["benchmarks"]}
+    assert len(names) > 30 and names == {name for name, _ in rows} & names
+    lines = re.findall(r'<text x="12"[^>]*>(\w+)</text>', html)
+    assert {entry["name"] for entry in card["benchmarks"] if entry["scores"]} == set(lines), "each score has its line"
+    for entry in card["benchmarks"]:
+        images = {row["images"] for table in entry["metrics"] for row in table["scores"]}
+        for table in entry["metrics"]:
+            for row in table["scores"]:
+                assert (row["low"] is not None and row["high"] is not None) == (row["images"] > 1), entry["name"]
+        cells = " ".join(text for name, text in rows if name == entry["name"])
+        assert "[" in cells or images <= {1}, f"{entry['name']} has no interval on the page"
+    by = {entry["name"]: entry for entry in card["benchmarks"]}
+    for name in ("mme", "mmbench_en_dev", "scienceqa_img", "seed_image"):
+        assert f"<h2>{name} by category</h2>" in html or len(by[name]["categories"]) < 2
+    assert any(entry["categories"] for entry in card["benchmarks"])
+    assert html.count("unseen: no data set of") == len(names)
+    for heading in (
+        "Held out?",
+        "Does it say yes too often?",
+        "Words of free answers",
+        "What the tuned model gets wrong",
+    ):
+        assert f"<h2>{heading}</h2>" in html
+    assert html.count("<circle") > 2 * len(names) and html.count('class="card"') >= 12
+    assert 'alt="benchmark image"' in html and "the benchmark&#39;s scorer gives" in html

@@ -90,14 +90,14 @@ def test_page_is_whole_and_escapes(
     card: dict[str, Any], answers: list[Answer], pictures: tuple[Path, list[ImageRef]]
 ) -> None:
     verdict = decide(Gate(Target(("which",))), Scores(answers), seed=0, replicates=200)
-    errors = gallery.errors(answers, pictures[0], seed=0, count=6)
+    errors = gallery.errors(answers, [pictures[0]], seed=0, count=6)
     pairs = gallery.side_by_side(answers, seed=0)
-    html = page.render(card, verdict, errors, pairs, pictures[0])
+    html = page.render(card, verdict, errors, pairs, [pictures[0]])
     assert html.count("<svg") == html.count("</svg>") > 1
     assert "&lt;b&gt;uh&lt;/b&gt;" in html and "<b>uh" not in html
     assert verdict["verdict"] in html and all(reason in html for reason in verdict["reasons"][0].split(": ")[:1])
     assert "src=" in html and 'src="http' not in html and "{{" not in html
-    assert page.render(card, verdict, errors, pairs, pictures[0]) == html
+    assert page.render(card, verdict, errors, pairs, [pictures[0]]) == html
 
 
 def test_plot_places_shares_on_the_axis(card: dict[str, Any]) -> None:
@@ -112,11 +112,11 @@ def test_plot_places_shares_on_the_axis(card: dict[str, Any]) -> None:
 
 
 def test_gallery_shows_errors_of_all_benchmarks(answers: list[Answer], pictures: tuple[Path, list[ImageRef]]) -> None:
-    rows = gallery.errors(answers, pictures[0], seed=0, count=6)
+    rows = gallery.errors(answers, [pictures[0]], seed=0, count=6)
     assert [r["benchmark"] for r in rows] == ["naming_trained", "which"] * 3
     assert all(r["tuned"] == "b" and r["picture"].startswith("data:image/jpeg") for r in rows)
-    assert rows == gallery.errors(answers[::-1], pictures[0], seed=0, count=6)
-    assert gallery.errors([a for a in answers if a.model == "base"], pictures[0], seed=0) == []
+    assert rows == gallery.errors(answers[::-1], [pictures[0]], seed=0, count=6)
+    assert gallery.errors([a for a in answers if a.model == "base"], [pictures[0]], seed=0) == []
 
 
 def test_side_by_side_keeps_questions_of_an_image_together(answers: list[Answer]) -> None:
@@ -162,7 +162,7 @@ def test_an_answer_independent_model_scores_at_the_blind_baselines(answer: Calla
     assert [(c["name"], c["scores"][0]["mean"]) for c in entry["categories"]] == [("a", 0.0), ("b", 1.0), ("c", 1.0)]
     verdict = decide(Gate(Target(("b",), over=("shuffled",))), Scores(rows), seed=0, replicates=200)
     assert verdict["verdict"] == "fail"
-    html = page.render(card, verdict, [], [], Path())
+    html = page.render(card, verdict, [], [], [])
     assert "tuned, grey image" in html and "Does it say yes too often?" in html and "b by category" in html
 
 
@@ -190,8 +190,17 @@ def test_contaminated_items_are_scored_apart(answer: Callable[..., Answer]) -> N
     found = {p["name"]: (p["scores"][0]["mean"], p["scores"][0]["items"]) for p in entry["parts"]}
     assert found == {"clean": (0.0, 30), "contaminated": (1.0, 10)}
     assert entry["scores"][0]["mean"] == 0.25
-    html = page.render(card, decide(Gate(Target(("b",))), Scores(rows), 0, 100), [], [], Path())
+    html = page.render(card, decide(Gate(Target(("b",))), Scores(rows), 0, 100), [], [], [])
     assert "10 of 40" in html and "held in: gqa was trained on" in html and "near 10" in html
+
+
+def test_models_behind_servers_stand_beside_ours(answer: Callable[..., Answer]) -> None:
+    rows = [answer(f"b/{n:02d}", m, "image", float(n < 20)) for n in range(40) for m in ("base", "other-7b", "tuned")]
+    card = made(rows, {"tuned": ("image",), "other-7b": ("image",), "base": ("image",)})
+    assert [name for name, _, _ in page.columns(card)] == ["base", "tuned", "other-7b"]
+    assert [style for _, _, style, _ in page.marks(card)] == ["base", "tuned", "other"]
+    html = page.render(card, decide(Gate(Target(("b",), over=("base",))), Scores(rows), 0, 100), [], [], [])
+    assert "<th>base</th><th>tuned</th><th>other-7b</th>" in html and "image − shuffled" not in html
 
 
 def test_sensitivity_to_the_wording(answer: Callable[..., Answer]) -> None:
@@ -204,7 +213,7 @@ def test_sensitivity_to_the_wording(answer: Callable[..., Answer]) -> None:
     assert row["tasks"] == [{"task": "b", "low": 0.25, "mean": 0.5, "high": 0.75, "wordings": 3}]
     verdict = decide(Gate(Target(("b",))), Scores(rows), 0, 100)
     assert scorecard.metrics(card, verdict)["sensitivity/tuned/image"] == pytest.approx(row["sensitivity"])
-    assert "Sensitivity to the wording" in page.render(card, verdict, [], [], Path())
+    assert "Sensitivity to the wording" in page.render(card, verdict, [], [], [])
 
 
 def test_aggregates_are_on_the_card_with_intervals(answer: Callable[..., Answer]) -> None:
@@ -223,7 +232,7 @@ def test_aggregates_are_on_the_card_with_intervals(answer: Callable[..., Answer]
     assert gain["mean"] == pytest.approx(2 / 7) and 0 < gain["low"] < gain["high"] and gain["detectable"] > 0
     verdict = decide(Gate(Target(("b",), over=("base",), metric="f1")), Scores(rows), 0, 300)
     assert verdict["verdict"] == "pass" and "+28.6 points" in verdict["reasons"][0]
-    html = page.render(card, verdict, [], [], Path())
+    html = page.render(card, verdict, [], [], [])
     assert "<td>f1</td>" in html and "+28.6" in html
 
 
@@ -251,7 +260,7 @@ def test_the_gallery_says_why(answer: Callable[..., Answer], pictures: tuple[Pat
         answer("c/1", "tuned", "image", 0.0, **free, metrics={"accuracy": 0.3}, path="", image=""),
         answer("c/1", "base", "image", 1.0, **free, metrics={"accuracy": 1.0}, path="", image=""),
     ]
-    found = {row["benchmark"]: row for row in gallery.errors(rows, pictures[0], seed=0)}
+    found = {row["benchmark"]: row for row in gallery.errors(rows, [pictures[0]], seed=0)}
     assert found["a"]["why"] == 'ranked "b" -1.00 nats a token before "a"'
     assert "names none of the choices" in found["b"]["why"] and found["b"]["base_score"] is None
     assert found["c"]["why"] == "the benchmark's scorer gives accuracy 0.30" and found["c"]["picture"] == ""

@@ -18,7 +18,7 @@ from vistune.models import FAMILIES
 from vistune.models.families.base import Composed, Stage
 from vistune.models.flops import Shape, flops
 from vistune.models.labels import IGNORE
-from vistune.models.vlm import Vlm, build, load
+from vistune.models.vlm import Vlm, build, load, load_model
 from vistune.records import Message
 
 NAMES = [n for n, module in FAMILIES.items() if importlib.util.find_spec(module)]
@@ -403,7 +403,7 @@ def evaluated(folder: Path, shown: list[Sample]) -> dict[str, float]:
         return {"metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True}]}
 
     pictures = Pictures(folder)
-    lm = VistuneLM(engine.Engine(engine.load(folder / "model", "float32"), pictures, "gallery"), pictures)
+    lm = VistuneLM(engine.Engine(load_model(folder / "model", "float32"), pictures, "gallery"), pictures)
     tasks = {
         "ranked": {**shared, **ranked, **metric("acc"), "process_results": lambda *a: only("acc", choice_results(*a))},
         "free": {

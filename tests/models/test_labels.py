@@ -9,7 +9,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from vistune.errors import VistuneError
-from vistune.models.chat import Chat
 from vistune.models.families.small import byte_tokenizer
 from vistune.models.labels import IGNORE, Encoded, encode, fit, joined, label, learned
 from vistune.models.templates_table import TEMPLATES
@@ -75,13 +74,15 @@ def test_a_token_that_swallows_the_blank_before_an_answer_is_learned():
     assert got.ids[start:end] == (9, 9) and got.ids[0] == 7
 
 
-def test_ids_and_labels_are_those_of_the_demo_chat():
-    chat = Chat(TOKENIZER, IMAGE, 4)
+def test_the_demos_conversation_is_chatml_and_its_answers_are_learned():
     rendering = TEMPLATES["chatml"].render(TURNS)
     got = encode(TOKENIZER, rendering, learned(rendering, TEMPLATES["chatml"].policy), [[IMAGE] * 4])
-    ids, labels = chat.turns(TURNS)
-    assert list(got.ids) == chat.prefix(1) + ids
-    assert list(got.labels) == [IGNORE] * len(chat.prefix(1)) + labels
+    assert TOKENIZER.decode(got.ids) == (
+        "<|im_start|>user\n<image><image><image><image>\none?<|im_end|>\n<|im_start|>assistant\ntwo<|im_end|>"
+        "\n<|im_start|>user\n3?<|im_end|>\n<|im_start|>assistant\n四<|im_end|>"
+    )
+    assert TOKENIZER.decode([n for n in got.labels if n != IGNORE]) == "two<|im_end|>四<|im_end|>"
+    assert all(label in (IGNORE, token) for token, label in zip(got.ids, got.labels, strict=True))
     assert got.images == ((5 + 1, 5 + 1 + 4),)
 
 

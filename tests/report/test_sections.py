@@ -219,3 +219,6 @@ def test_answers_are_compared_only_where_both_models_saw_the_image(tmp_path):
     assert [c["benchmark"] for c in cards] == ["a", "b", "a", "b"]
     assert [(a["model"], a["right"]) for a in cards[0]["answers"]] == [("base", False), ("tuned", True)]
     assert scores.side_by_side([], tmp_path, 4, seed=0) == []
+    published = [{**a, "metrics": {"accuracy": a["metrics"]["exact_match"]}} for a in both]  # scores its free answers
+    cards = scores.side_by_side(published, tmp_path, 1, seed=0)
+    assert [(a["model"], a["right"]) for a in cards[0]["answers"]] == [("base", False), ("tuned", True)]

@@ -62,12 +62,14 @@ class Params:
     judge: Judge = field(default_factory=Judge)
     trained_on: tuple[str, ...] = ()  # data sets that the base model learned from before, as in eval/clusters.yaml
     evidence: str = ""  # file of what other models saw in the images, for families that take it (MoAI)
+    processes: int = 0  # that answer together; 0: one per GPU, or one without GPUs. The result is the same
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"  # auto: bfloat16 where the processor computes in it
     batch_tokens: int = 2048  # tokens of one forward pass, padding included
     generated_images: int = 12  # images per benchmark that is also answered in free text
     max_new_tokens: int = 12
     replicates: int = 2000  # of the bootstrap
     confidence: float = 0.95  # of the intervals on the scorecard; the gate has its own
+    candidates: int = 1  # models of which the best is put forward: the gate's confidence is raised for their number
 
 
 def fingerprint(params: Params) -> str:
@@ -85,6 +87,6 @@ def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Conte
     from vistune.sources.join import no_collection
 
     with no_collection():  # what is imported stays: to look through it again and again is an eighth of the start
-        from vistune.evaluate.stage import run
+        from vistune.evaluate.launch import launch
 
-    return run(params, inputs, output, context)
+    return launch(params, inputs, output, context)

@@ -1,11 +1,12 @@
 """Scores that are no mean over items (F1, MME's totals, circular accuracy, CIDEr, ...) as sums of ratios, to which each
 item adds a numerator and a denominator: what `statistics` needs to compute them anew in every replicate.
 
-BLEU, a product of ratios, is not among them and has no interval; papers on captioning compare CIDEr.
+BLEU, a product of ratios, is linearised: an item's term is what it adds to first order, and their mean is BLEU itself.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -31,12 +32,21 @@ def table() -> dict[Callable[..., float], Maker]:
         mmbench.circular: lambda turns: _all_right([(question, right) for question, _, right in turns]),
         mmbench.vanilla: _each(lambda turn: (turn[1] == 0 and turn[2], turn[1] == 0)),
         captions.cider: _cider,
+        captions.bleu_1: lambda pairs: [{"": (value, 1.0)} for value in captions.bleu_of_each(pairs, 1)],
+        captions.bleu_4: lambda pairs: [{"": (value, 1.0)} for value in captions.bleu_of_each(pairs, 4)],
         chair.chair_i: _each(lambda row: (sum(c not in row[1] for c in row[0].categories), len(row[0].categories))),
         chair.recall: _each(lambda row: (len(set(row[0].categories) & set(row[1])), len(set(row[1])))),
         hallusionbench.aacc: _each(lambda row: (_right(row), 1)),
-        hallusionbench.facc: lambda rows: _all_right([(None if _blind(r) else r[:4], _right(r)) for r in rows]),
-        hallusionbench.qacc: lambda rows: _all_right([((*r[:3], r[4]), _right(r)) for r in rows]),
+        hallusionbench.facc: _facc,
+        hallusionbench.qacc: _qacc,
+        judged.aacc: lambda cases: [{"": (float(_right(r)), 1.0)} if r else {} for r in judged.rows(cases)],
+        judged.facc: lambda cases: _facc(judged.rows(cases)),
+        judged.qacc: lambda cases: _qacc(judged.rows(cases)),
         judged.relative: _each(_relative),
+        judged.score: _each(lambda case: _mean_vote(case, 0)),
+        judged.second: _each(lambda case: _mean_vote(case, 1)),
+        judged.parse_failures: _each(_unread),
+        judged.spread: _each(_spread),
     }
 
 
@@ -114,12 +124,42 @@ def _cider(pairs: Sequence[Any]) -> list[Terms]:
     return [{"": (scorer.score(*pair), 1.0)} for pair in pairs]
 
 
-def _relative(case: Any) -> tuple[float, float]:
-    """LLaVA-Bench: the model's and the reference's mean score; nothing where no vote could be read."""
+def _mean_vote(case: Any, column: int) -> tuple[float, float]:
+    """A judge's mean score of an answer; nothing where no vote could be read."""
     from vistune.evaluate.scorers.judged import votes
 
     (given,) = votes([case])
-    return (sum(v[1] for v in given) / len(given), sum(v[0] for v in given) / len(given)) if given else (0.0, 0.0)
+    return (sum(vote[column] for vote in given) / len(given), 1.0) if given else (0.0, 0.0)
+
+
+def _unread(case: Any) -> tuple[float, float]:
+    from vistune.evaluate import judge
+    from vistune.evaluate.scorers.judged import votes
+
+    (asked,), (read,) = judge.replies([case]), votes([case])
+    return float(len(asked) - len(read)), float(len(asked))
+
+
+def _spread(case: Any) -> tuple[float, float]:
+    """Of the votes; nothing where there are not two."""
+    from vistune.evaluate.scorers.judged import spread
+
+    found = spread([case])
+    return (0.0, 0.0) if math.isnan(found) else (found, 1.0)
+
+
+def _relative(case: Any) -> tuple[float, float]:
+    """LLaVA-Bench: the model's and the reference's mean score."""
+    return _mean_vote(case, 1)[0], _mean_vote(case, 0)[0]
+
+
+def _facc(rows: Sequence[Any]) -> list[Terms]:
+    """HallusionBench: figures all of whose questions are right; None is a verdict that could not be read."""
+    return _all_right([(row[:4], _right(row)) if row and not _blind(row) else (None, False) for row in rows])
+
+
+def _qacc(rows: Sequence[Any]) -> list[Terms]:
+    return _all_right([((*row[:3], row[4]), _right(row)) if row else (None, False) for row in rows])
 
 
 def _blind(row: Sequence[Any]) -> bool:

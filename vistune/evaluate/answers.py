@@ -76,10 +76,10 @@ class Scores:
         if not cells or not all(cells):
             return None
         found = [a for cell in cells for a in cell]
-        if all(metric in a.metrics for a in found):
-            values = np.array([a.metrics[metric] for a in found], dtype=np.float64)
-        else:
+        if any(metric in a.terms for a in found):
             values = _terms(cells, metric)
+        else:
+            values = np.array([a.metrics[metric] for a in found], dtype=np.float64)
         images = tuple(a.cluster or a.image or a.item for a in found)
         return Column(tuple(a.item for a in found), values, images)
 

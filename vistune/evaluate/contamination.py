@@ -21,7 +21,7 @@ from vistune.errors import VistuneError
 from vistune.files import inside
 from vistune.fingerprints import Fingerprint, scan
 from vistune.records import ImageRef, Sample
-from vistune.similar import near_pairs
+from vistune.similar import Described, near_matches
 from vistune.text import normalise
 
 HAMMING, DIFFERENCE = 8, 0.2
@@ -55,31 +55,52 @@ def find(items: Sequence[Asked], samples: Iterable[Sample], release: Path, roots
     """item -> what training saw of it. `samples`: those of the release, whose images are relative to its folder; those
     of the items to the first of `roots` that holds them. Raises VistuneError for a picture that cannot be looked at,
     since then contamination cannot be ruled out."""
-    first: dict[ImageRef, str] = {}
-    said: dict[str, set[str]] = {}  # digest of a training image -> what is asked about it
-    anywhere: dict[str, str] = {}
-    for sample in samples:
-        questions = {normalise(m.text) for m in sample.messages if m.role == "user"} | {normalise(sample.instruction)}
-        for question in questions:
-            anywhere.setdefault(question, sample.id)
-        for image in sample.images:
-            first.setdefault(image, sample.id)
-            said.setdefault(image.sha256, set()).update(questions)
-    trained = _looked(release, first, "release")
+    rows = Rows(samples)
+    trained = _looked(release, rows.first, "release")
     seen: dict[ImageRef, Fingerprint] = {}
     for root, images in _by_root(items, roots).items():
         seen |= _looked(root, images, "benchmarks", mirror=True)
+    return matched(items, rows, trained, seen)
+
+
+class Rows:
+    """What training rows say, by image."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self.first: dict[ImageRef, str] = {}  # a row with the image
+        self.said: dict[str, set[str]] = {}  # digest of a training image -> what is asked about it
+        self.anywhere: dict[str, str] = {}  # question -> a row
+        for sample in samples:
+            asked = {sample.instruction, *(m.text for m in sample.messages if m.role == "user")}
+            questions = {normalise(text) for text in asked}
+            for question in questions:
+                self.anywhere.setdefault(question, sample.id)
+            for image in sample.images:
+                self.first.setdefault(image, sample.id)
+                self.said.setdefault(image.sha256, set()).update(questions)
+
+
+def matched(
+    items: Sequence[Asked],
+    rows: Rows,
+    trained: Mapping[ImageRef, Fingerprint],
+    seen: Mapping[ImageRef, Fingerprint],
+) -> dict[str, Match]:
+    """As `find`, from the fingerprints of the release's pictures and the benchmarks'. Time grows with their number, not
+    with that of their pairs."""
     twins = _twins(trained, seen)
     found = {}
     for item in items:
-        question = normalise(item.question)
         pairs = [pair for image in item.images for pair in twins.get(seen[image].pixels, ())]
+        if not pairs and item.images:
+            continue
+        question = normalise(item.question)
         if pairs:
             how = min((how for how, _ in pairs), key=("pixels", "near", "mirrored").index)
-            rows = sorted(first[image] for kind, image in pairs if kind == how)
-            found[item.id] = Match(how, rows[0], any(question in said[image.sha256] for _, image in pairs))
-        elif not item.images and question in anywhere:
-            found[item.id] = Match("question", anywhere[question], True)
+            ids = sorted(rows.first[image] for kind, image in pairs if kind == how)
+            found[item.id] = Match(how, ids[0], any(question in rows.said[image.sha256] for _, image in pairs))
+        elif question in rows.anywhere:
+            found[item.id] = Match("question", rows.anywhere[question], True)
     return found
 
 
@@ -105,30 +126,28 @@ def _twins(
     by_pixels: dict[str, list[ImageRef]] = {}
     for image, print_ in trained.items():
         by_pixels.setdefault(print_.pixels, []).append(image)
-    found: dict[str, list[tuple[How, ImageRef]]] = {}
-    rows: dict[tuple[str, How | None], tuple[int, np.ndarray]] = {}  # (pixels, None) of training
-    for print_ in trained.values():
-        if print_.thumb is not None:
-            rows[print_.pixels, None] = print_.hash, print_.thumb
+    found: dict[str, list[tuple[How, ImageRef]]] = {
+        pixels: [("pixels", image) for image in by_pixels.get(pixels, ())]
+        for pixels in {p.pixels for p in seen.values()}
+    }
+    known = {p.pixels: (p.hash, p.thumb) for p in trained.values() if p.thumb is not None}
+    looks: dict[tuple[str, How], tuple[int, np.ndarray]] = {}
     for print_ in seen.values():
-        found[print_.pixels] = [("pixels", image) for image in by_pixels.get(print_.pixels, ())]
         if print_.thumb is not None:
-            rows[print_.pixels, "near"] = print_.hash, print_.thumb
+            looks[print_.pixels, "near"] = print_.hash, print_.thumb
             if print_.mirrored is not None:
-                rows[print_.pixels, "mirrored"] = print_.mirrored, print_.thumb[:, ::-1]
-    if len(rows) < 2:
-        return found
-    names = list(rows)
-    hashes = np.array([hash for hash, _ in rows.values()], dtype=np.uint64)
-    thumbs = np.stack([thumb for _, thumb in rows.values()])
-    for i, j in near_pairs(hashes, thumbs, HAMMING, DIFFERENCE):
-        (left, ours), (right, theirs) = names[i], names[j]
-        if (ours is None) == (theirs is None):  # two of training, or two of the benchmark
-            continue
-        pixels, how, other = (right, theirs, left) if ours is None else (left, ours, right)
-        if how is not None and not (how == "near" and pixels == other):
-            found[pixels] += [(how, image) for image in by_pixels[other]]
+                looks[print_.pixels, "mirrored"] = print_.mirrored, print_.thumb[:, ::-1]
+    ours, theirs = list(looks), list(known)
+    for i, j in near_matches(_described(looks.values()), _described(known.values()), HAMMING, DIFFERENCE):
+        pixels, how = ours[i]
+        if not (how == "near" and pixels == theirs[j]):
+            found[pixels] += [(how, image) for image in by_pixels[theirs[j]]]
     return found
+
+
+def _described(rows: Iterable[tuple[int, np.ndarray]]) -> Described:
+    pairs = list(rows)
+    return np.array([hash for hash, _ in pairs], dtype=np.uint64), [thumb for _, thumb in pairs]
 
 
 def _by_root(items: Sequence[Asked], roots: Sequence[Path]) -> dict[Path, set[ImageRef]]:

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vistune.evaluate.packing import PAD, PREFIX, Row, lay_out, split, visible
 from vistune.evaluate.questions import before
-from vistune.models.modeling import FloatHead
 
 if TYPE_CHECKING:
     from vistune.evaluate.engine import Asked, Visit
@@ -161,13 +160,3 @@ def _stopped(trunk: Trunk, ids: Sequence[int], one: Asked) -> bool:
 
 def _text(trunk: Trunk, ids: Sequence[int], one: Asked) -> str:
     return before(trunk.reader.tokenizer.decode(ids, skip_special_tokens=True), (*trunk.stop, *one.stops))
-
-
-def exact(model: Any) -> None:
-    """Logits in float32 of a model in less. A bfloat16 logit of size 20 moves in steps of 1/8, which ties answers."""
-    head = model.get_output_embeddings()
-    if type(head) is nn.Linear and head.weight.dtype != torch.float32:
-        made = FloatHead(head.in_features, head.out_features, bias=head.bias is not None, device=head.weight.device)
-        made.load_state_dict({k: v.float() for k, v in head.state_dict().items()})
-        inner = getattr(model, "language_model", model)  # of a composed model
-        inner.set_output_embeddings(made.requires_grad_(False))

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
@@ -26,7 +25,6 @@ from vistune.evaluate.images import Encoded, Key, Pictures
 from vistune.evaluate.packing import Ask, batches, shared, split
 from vistune.evaluate.prefixes import Trunk
 from vistune.evaluate.questions import Question
-from vistune.files import read_json
 from vistune.models.families.base import Composed, Picture
 from vistune.models.labels import IGNORE
 from vistune.models.reader import Reader, Reading
@@ -91,21 +89,6 @@ class Visit:
 
 
 Batch = list[Visit]
-
-
-def load(folder: Path, dtype: str) -> Vlm:
-    """The model in `folder`, on a GPU if there is one, ready to be scored: no gradients, exact logits."""
-    from vistune.models import vlm
-    from vistune.models.modeling import cast_language, precision
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind, config = precision(dtype, device), folder / "config.json"
-    composed = config.is_file() and read_json(config).get("model_type") == "vistune"
-    found = vlm.load(folder, torch.float32 if composed else kind)  # the tower of composed models stays exact
-    found.model = cast_language(found.model, kind).to(device)
-    found.model.requires_grad_(False)
-    decoding.exact(found.model)
-    return found
 
 
 def read_evidence(file: str) -> dict[str, Any]:

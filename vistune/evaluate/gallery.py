@@ -19,8 +19,9 @@ IMAGES_SIDE_BY_SIDE = 12
 THUMBNAIL = 144  # pixels
 
 
-def errors(answers: Sequence[Answer], root: Path, seed: int, count: int = ERRORS) -> list[dict[str, Any]]:
-    """Questions the tuned model answered wrongly while shown the true image, benchmarks taking turns."""
+def errors(answers: Sequence[Answer], roots: Sequence[Path], seed: int, count: int = ERRORS) -> list[dict[str, Any]]:
+    """Questions the tuned model answered wrongly while shown the true image, benchmarks taking turns. roots: folders to
+    which the images' paths are relative."""
     # Free answers of a benchmark that is also ranked are shown side by side instead.
     ranked = {
         (a.item, a.model, a.condition): a
@@ -50,7 +51,7 @@ def errors(answers: Sequence[Answer], root: Path, seed: int, count: int = ERRORS
                 "score": answer.metrics["accuracy"],
                 "base_score": base.metrics["accuracy"] if base else None,
                 "why": why(answer),
-                "picture": picture(root, answer.path) if answer.path else "",
+                "picture": picture(roots, answer.path) if answer.path else "",
             }
         )
     return rows
@@ -96,11 +97,12 @@ def side_by_side(answers: Sequence[Answer], seed: int, images: int = IMAGES_SIDE
     return rows
 
 
-def picture(root: Path, relative: str) -> str:
-    """The image as a small data URI."""
+def picture(roots: Sequence[Path], relative: str) -> str:
+    """The image as a small data URI, from the first folder that holds it."""
     from PIL import Image, ImageOps
 
-    with Image.open(inside(root, relative)) as raw:
+    held = next((path for root in roots if (path := inside(root, relative)).is_file()), inside(roots[0], relative))
+    with Image.open(held) as raw:
         small = ImageOps.exif_transpose(raw).convert("RGB")
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()

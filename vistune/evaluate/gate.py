@@ -61,6 +61,7 @@ class Protected:
     benchmarks: tuple[str, ...]
     margin: float = 0.0  # a loss as large as this is bearable
     metric: str = "accuracy"
+    together: bool = False  # one score over all items of these benchmarks, else each by itself
     # non_inferiority: passes when the one-sided interval of tuned - base lies above -margin.
     # no_significant_loss: fails only when the interval lies below -margin; for sets too small to show the former.
     rule: Literal["non_inferiority", "no_significant_loss"] = "non_inferiority"
@@ -72,6 +73,15 @@ class Gate:
     protected: tuple[Protected, ...] = ()
     confidence: float = 0.95
     minimum_images: int = 30  # fewer cannot decide the target, nor show non-inferiority
+
+    def among(self, candidates: int) -> Gate:
+        """The gate for the best of so many models: the chance to pass one by luck stays what it is for one alone
+        (Bonferroni).
+
+        >>> round(Gate(Target(("vqa",)), confidence=0.95).among(5).confidence, 4)
+        0.99
+        """
+        return replace(self, confidence=1 - (1 - self.confidence) / candidates) if candidates > 1 else self
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,9 @@ def decide(gate: Gate, scores: Scores, seed: int, replicates: int = 2000) -> dic
     `considered` holds the checks of benchmarks that were free to improve and on which nothing hangs."""
     referee = Referee(gate, scores, seed, replicates)
     checks, considered = referee.targets()
-    checks += [referee.protected(one, name) for one in gate.protected for name in referee.expand(one.benchmarks)]
+    for one in gate.protected:
+        names = referee.expand(one.benchmarks)
+        checks += [referee.protected(one, part) for part in ([names] if one.together else [(name,) for name in names])]
     verdicts = {check.verdict for check in checks}
     verdict: Verdict = "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"
     decisive = [c for c in checks if c.verdict == verdict and (verdict != "pass" or c.role == "target")]
@@ -194,7 +206,7 @@ class Referee:
         found = estimate(column.values, column.images, self.seed, self.replicates, gate.confidence)
         text = f"{about}: {describe(found, metric)}"
         if not _finite(found):
-            return replace(check, reason=f"{text}: not a number, so it cannot pass.", estimate=found)
+            return replace(check, reason=f"{text}: {_missing(found)}, so it cannot pass.", estimate=found)
         needed = images_needed(found.error, found.images, found.mean - bound, gate.confidence)
         p = self.p_value(column, bound)
         limit = _points(bound, metric)
@@ -223,17 +235,18 @@ class Referee:
             images_needed=needed or None,
         )
 
-    def protected(self, rule: Protected, name: str) -> Check:
+    def protected(self, rule: Protected, names: tuple[str, ...]) -> Check:
         """Non-inferiority to the base model, or at least no significant loss."""
         gate, bound = self.gate, -rule.margin
-        check = Check("protected", "tuned - base", (name,), "fail", "", rule.metric, bound)
-        column, missing = self.difference((name,), ("base", "image"), rule.metric)
+        name = names[0] if len(names) == 1 else f"{len(names)} benchmarks together"
+        check = Check("protected", "tuned - base", names, "fail", "", rule.metric, bound)
+        column, missing = self.difference(names, ("base", "image"), rule.metric)
         if column is None:
             return replace(check, reason=f"protected {name}: {missing}")
         found = estimate(column.values, column.images, self.seed, self.replicates, gate.confidence)
         text = f"protected {name}, tuned - base: {describe(found, rule.metric)}"
         if not _finite(found):
-            return replace(check, reason=f"{text}: not a number, so it cannot pass.", estimate=found)
+            return replace(check, reason=f"{text}: {_missing(found)}, so it cannot pass.", estimate=found)
         beyond = f" beyond {_points(rule.margin, rule.metric)} points" if rule.margin else ""
         low, needed = None, 0
         verdict: Verdict = "pass"
@@ -299,8 +312,11 @@ def describe(found: Estimate, metric: str = "accuracy") -> str:
     '+5.0 points [+1.0, +9.0] on 400 questions about 100 images'
     """
     times = POINTS.get(metric, 100.0)
-    points = f"{times * found.mean:+.1f} points [{times * found.low:+.1f}, {times * found.high:+.1f}]"
-    return f"{points} on {found.items:,} questions about {found.images:,} images"
+    ends = f" [{times * found.low:+.1f}, {times * found.high:+.1f}]" if _finite(found) else " without an interval"
+    questions = f"{found.items:,} question{'s' * (found.items != 1)}"
+    return (
+        f"{times * found.mean:+.1f} points{ends} on {questions} about {found.images:,} image{'s' * (found.images != 1)}"
+    )
 
 
 def _points(value: float, metric: str, sign: str = "") -> str:
@@ -320,6 +336,10 @@ def _improves(check: Check) -> float:
 
 def _finite(found: Estimate) -> bool:
     return all(math.isfinite(x) for x in (found.mean, found.low, found.high))
+
+
+def _missing(found: Estimate) -> str:
+    return "one image has none" if found.images < 2 and math.isfinite(found.mean) else "not a number"
 
 
 def _plain(value: Any) -> Any:

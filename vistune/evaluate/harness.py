@@ -65,7 +65,12 @@ def load_suite(folder: Path, name: str, metadata: Mapping[str, Any], benchmarks:
         unknown = [t for t in wanted if t not in manager.all_tasks]
         if unknown:
             raise VistuneError(f"suite {name} names {unknown[0]!r}; eval/tasks has {', '.join(manager.all_tasks)}.")
-        loaded: Any = manager.load(wanted)
+        try:
+            loaded: Any = manager.load(wanted)
+        except ValueError as error:
+            if "Duplicate task" not in str(error):
+                raise
+            raise VistuneError(f"suite {name}: {error}. Name one of the two.") from None
     for name, task in loaded["tasks"].items():
         if (task.config.metadata or {}).get("judged"):
             judge.session(name)
@@ -127,6 +132,8 @@ def collect(loaded: Loaded, model: str, condition: str) -> list[Answer]:
         said = [[i.resps[0] for i in sorted(instances, key=lambda i: i.idx)] for instances in by_doc.values()]
         valued = [task.process_results(doc, given) for doc, given in zip(docs, said, strict=True)]
         terms = aggregates.of_items(task.aggregation(), valued)
+        if first := _judged_first(task, valued[0]):  # an answer whose votes cannot be read has none, and stays an item
+            terms = [{"accuracy": one[first], **one} for one in terms]
         clusters = aggregates.clusters(docs, images_of)
         for doc, given, values, parts, cluster in zip(docs, said, valued, terms, clusters, strict=True):
             if _ranks(task):
@@ -140,7 +147,7 @@ def collect(loaded: Loaded, model: str, condition: str) -> list[Answer]:
                 }
             else:
                 kind, text, scores = "generation", given[0], {}
-                metrics = _of_one(task, values)
+                metrics = {n: v for n, v in _of_one(task, values).items() if n not in parts or n == "accuracy"}
             images = images_of(doc)
             answers.append(
                 Answer(
@@ -195,6 +202,12 @@ def _of_one(task: Any, values: Mapping[str, Any]) -> dict[str, float]:
     if first and is_published(task):
         found.setdefault("accuracy", found[first])
     return found
+
+
+def _judged_first(task: Any, values: Mapping[str, Any]) -> str:
+    """The metric of a judged benchmark that stands for it; "" for other tasks."""
+    better = task.higher_is_better()
+    return next((name for name, value in values.items() if isinstance(value, Case) and better.get(name)), "")
 
 
 def images_of(doc: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -73,7 +73,8 @@ def standing(benchmark: str, trained: Collection[str], table: Table) -> Standing
     strange = [name for name, entry in entries.items() if entry is None]
     if strange:
         return Standing("unknown", clusters, f"{strange[0]} was trained on and is in no cluster of the table")
-    return Standing("unseen", clusters, f"nothing of {', '.join(clusters)} was trained on")
+    quoted = " or ".join(f'"{cluster}"' for cluster in clusters)
+    return Standing("unseen", clusters, f"no data set of {quoted} was trained on")
 
 
 def _homes(table: Table) -> Mapping[str, tuple[str, ...]]:

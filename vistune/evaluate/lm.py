@@ -21,6 +21,7 @@ from vistune.errors import VistuneError
 from vistune.evaluate import questions as asking
 from vistune.evaluate.images import Pictures, Shown
 from vistune.evaluate.questions import Question
+from vistune.evaluate.ranks import Team, together
 from vistune.evaluate.responses import ResponseLog
 from vistune.hashing import digest
 from vistune.progress import Progress
@@ -43,6 +44,7 @@ class Answering(Protocol):
 
     fingerprint: str  # of the model and the code that runs it
     tokens: int  # planned so far
+    note: str  # why nothing is shared between questions, if so
     spent: dict[str, float]  # what answering took in this run, by name
 
     def plan(self, questions: Sequence[Question]) -> list[list[Any]]: ...
@@ -71,7 +73,8 @@ class LogLikelihood(tuple[float, bool]):
 
 @register_model("vistune")
 class VistuneLM(LM):
-    """log: None to remember nothing; shown: what the model sees instead of an image; versions: of tasks, by name."""
+    """log: None to remember nothing; shown: what the model sees instead of an image; versions: of tasks, by name; team:
+    the processes that answer together, else all that torch.distributed knows."""
 
     MULTIMODAL = True
 
@@ -83,8 +86,10 @@ class VistuneLM(LM):
         shown: Shown = lambda image: image,
         label: str = "evaluate",
         versions: Mapping[str, Any] | None = None,
+        team: Team | None = None,
     ) -> None:
         super().__init__()
+        self.team = team or together()
         self.engine, self.pictures, self.log, self.shown, self.label = engine, pictures, log, shown, label
         self.versions = dict(versions or {})
         self.cost = {"tokens": 0, "batches": 0, "batches_from_log": 0, "questions": 0}
@@ -110,12 +115,12 @@ class VistuneLM(LM):
             question = self._asked(request)
             answers = found.setdefault(question.identity, (question, {}))[1]
             where.append((question.identity, answers.setdefault(request.args[1].strip(), len(answers))))
-        values = self._values({name: replace(q, answers=tuple(answers)) for name, (q, answers) in found.items()})
+        values = self.values({name: replace(q, answers=tuple(answers)) for name, (q, answers) in found.items()})
         return [LogLikelihood(*values[name][part]) for name, part in where]
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
         asked = [asking.wanted(self._asked(request), request.args[1]) for request in requests]
-        values = self._values({question.identity: question for question in asked}, "free")
+        values = self.values({question.identity: question for question in asked}, "free")
         return [values[question.identity][0][0] for question in asked]
 
     def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
@@ -127,7 +132,7 @@ class VistuneLM(LM):
             task = str(request.task_name)
             found = self.engine.windows(request.args[0])
             windows.append([replace(w, task=task, version=str(self.versions.get(task, ""))) for w in found])
-        values = self._values({w.identity: w for one in windows for w in one}, "text")
+        values = self.values({w.identity: w for one in windows for w in one}, "text")
         return [sum(values[w.identity][0][0] for w in one) for one in windows]
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
@@ -149,8 +154,11 @@ class VistuneLM(LM):
         images = [self.shown(self.pictures.take(visual, task)) for visual in visuals]
         return asking.asked(context, images, task, str(self.versions.get(task, "")))
 
-    def _values(self, asked: Mapping[str, Question], kind: str = "") -> dict[str, list[Any]]:
-        """The values of each question by its identity: from the log, else computed, logged, and only then used."""
+    def values(self, asked: Mapping[str, Question], kind: str = "") -> dict[str, list[Any]]:
+        """The values of each question by its identity: from the log, else computed, logged, and only then used. The
+        others of a team are told what is asked, and call this with it."""
+        if not self.team.rank:
+            self.team.tell(("ask", (asked, kind, self.label)))
         names = sorted(asked, key=lambda name: (_order(asked[name]), name))  # whatever order lm-eval asks in
         questions = [asked[name] for name in names]
         keys = {
@@ -164,7 +172,7 @@ class VistuneLM(LM):
         missing = keys.keys() - known.keys()
         todo = [[w for work in batch if (w := work.only(missing)).parts] for batch in planned]
         todo = [batch for batch in todo if batch]
-        rank, processes = _ranks()
+        mine = todo[self.team.rank :: self.team.size]
         values: dict[Part, Any] = dict(known)
         label = f"{self.label}, {kind}" if kind else self.label
 
@@ -173,13 +181,16 @@ class VistuneLM(LM):
             if self.log is not None and final:
                 self.log.add({keys[part]: value for part, value in final.items()})
 
-        with Progress(label, len(questions), "answers" if kind else "questions") as progress:
-            if known:
-                progress.step(len({n for n, _ in known} - {n for n, _ in missing}))
-            for batch, found in self.engine.stream(todo[rank::processes], keep):
+        ready = len({n for n, _ in known} - {n for n, _ in missing})
+        share = len({n for batch in mine for work in batch for n, _ in work.parts})
+        with Progress(label, 0 if self.team.rank else ready + share, "answers" if kind else "questions") as progress:
+            if ready and not self.team.rank:
+                progress.step(ready)
+            for batch, found in self.engine.stream(mine, keep):
                 values |= found
-                progress.step(len({n for work in batch for n, _ in work.parts}))
-        for others in _gathered({part: values[part] for part in missing if part in values}):
+                if not self.team.rank:
+                    progress.step(len({n for work in batch for n, _ in work.parts}))
+        for others in self.team.gathered({part: values[part] for part in missing if part in values}):
             values |= others
         if lost := [questions[n] for n, part in sorted(missing) if (n, part) not in values]:
             raise VistuneError(
@@ -197,7 +208,7 @@ class VistuneLM(LM):
         if self.log is not None:
             self.log.refresh()
         found = {part: self.log.get(key) for part, key in keys.items()} if self.log is not None else {}
-        return _gathered({part: value for part, value in found.items() if value is not None})[0]
+        return self.team.gathered({part: value for part, value in found.items() if value is not None})[0]
 
 
 def open_model(
@@ -207,8 +218,9 @@ def open_model(
     which a killed run goes on; images: folder of relative image paths."""
     from vistune.evaluate import engine
     from vistune.files import tree_digest
+    from vistune.models.vlm import load_model
 
-    vlm, pictures = engine.load(Path(pretrained), dtype), Pictures(Path(images))
+    vlm, pictures = load_model(pretrained, dtype), Pictures(Path(images))
     aside = engine.read_evidence(evidence)
     made = engine.Engine(vlm, pictures, fingerprint(tree_digest(Path(pretrained)), vlm, evidence), batch_tokens, aside)
     return VistuneLM(made, pictures, ResponseLog(Path(log)).__enter__() if log else None)
@@ -220,7 +232,7 @@ def fingerprint(model: str, vlm: Any, evidence: str = "") -> str:
 
     dtype = str(vlm.model.get_input_embeddings().weight.dtype).removeprefix("torch.")
     aside = [file_digest(Path(evidence))] if evidence else []
-    return digest([model, dtype, str(vlm.model.device), code_digest(), *aside])
+    return digest([model, dtype, vlm.model.device.type, code_digest(), *aside])
 
 
 def code_digest() -> str:
@@ -245,22 +257,3 @@ def _order(question: Question) -> tuple[list[str], list[str]]:
 def _whole(value: Any) -> bool:
     """Not an answer that a server withheld."""
     return not isinstance(value[0], str) or value[1] in ("stop", "length")
-
-
-def _ranks() -> tuple[int, int]:
-    from torch import distributed
-
-    ready = distributed.is_available() and distributed.is_initialized()
-    return (distributed.get_rank(), distributed.get_world_size()) if ready else (0, 1)
-
-
-def _gathered(mine: dict[Part, Any]) -> list[dict[Part, Any]]:
-    """Of all processes, in their order."""
-    from torch import distributed
-
-    processes = _ranks()[1]
-    if processes == 1:
-        return [mine]
-    found: list[Any] = [None] * processes
-    distributed.all_gather_object(found, mine)
-    return found

@@ -11,9 +11,14 @@ from vistune.evaluate.gallery import picture
 MARKS = [  # model, condition, shape and colour in the plot, in drawing order (last on top)
     ("base", "image", "base"),
     ("tuned", "none", "none"),
+    ("tuned", "blank", "blank"),
     ("tuned", "shuffled", "shuffled"),
     ("tuned", "image", "tuned"),
 ]
+
+SHOWN = {"image": "", "shuffled": ", other image", "blank": ", grey image", "none": ", no image"}
+
+MINUS = {"shuffled": "image − shuffled", "blank": "image − grey", "none": "image − no image"}
 
 OWN_UNITS = ("perception", "cognition", "cider", "words", "length")
 
@@ -27,7 +32,7 @@ def render(
     verdict: Mapping[str, Any],
     errors: Sequence[Mapping[str, Any]],
     pairs: Sequence[Mapping[str, str]],
-    root: Path,
+    roots: Sequence[Path],
 ) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -38,24 +43,40 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points}
+    environment.filters |= {"percent": percent, "points": points, "interval": interval}
     return environment.get_template("scorecard.html").render(
         card=card,
         verdict=verdict,
         errors=errors,
         pairs=pairs,
-        pictures={row["path"]: picture(root, row["path"]) for row in pairs},
+        pictures={row["path"]: picture(roots, row["path"]) for row in pairs},
         sections=sections(card),
         plot=plot(card),
+        columns=columns(card),
+        blind=[(condition, MINUS[condition]) for condition in card["runs"].get("tuned", ()) if condition in MINUS],
         concepts=[c for c in card["concepts"] if len(card["concepts"]) > 1],
         measured=measured(card),
         standings=[entry for entry in card["benchmarks"] if entry.get("standing")],
         calibration=calibration(card),
-        lengths=[(entry["name"], row) for entry in card["benchmarks"] for row in entry["lengths"]],
-        has_blank=any("blank" in conditions for conditions in card["runs"].values()),
+        lengths=[(e["name"], row) for e in card["benchmarks"] for row in e["lengths"] if row["condition"] == "image"],
         cell=cell,
         difference=difference,
     )
+
+
+def columns(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Every model under every condition, with what it is called: base and tuned, then models behind servers."""
+    names = sorted(card["runs"], key=("base", "tuned", *card["runs"]).index)
+    return [(name, shown, f"{name}{SHOWN[shown]}") for name in names for shown in card["runs"][name]]
+
+
+def marks(card: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """What the plot shows: model, condition, style, name; models behind servers with their true images."""
+    called = {(model, condition): text for model, condition, text in columns(card)}
+    known = [(m, c, style, called[m, c]) for m, c, style in MARKS if (m, c) in called]
+    return known + [
+        (m, c, "other", text) for (m, c), text in called.items() if m not in ("base", "tuned") and c == "image"
+    ]
 
 
 def sections(card: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -70,20 +91,25 @@ def sections(card: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def plot(card: Mapping[str, Any]) -> dict[str, Any]:
     """Geometry of the plot: one line per benchmark, grouped, with a dot and an interval per model and condition."""
+    drawn = marks(card)
+    row = max(ROW, 4 * len(drawn) + 8)
     lines, titles, y = [], [], TOP
     for section in sections(card):
-        titles.append({"y": y + ROW / 2, "text": section["title"]})
-        y += ROW
-        for entry in section["members"]:
-            marks = []
-            for offset, (model, condition, style) in enumerate(MARKS):
+        members = [entry for entry in section["members"] if entry["scores"]]
+        if not members:
+            continue
+        titles.append({"y": y + row / 2, "text": section["title"]})
+        y += row
+        for entry in members:
+            dots = []
+            for offset, (model, condition, style, _) in enumerate(drawn):
                 found = cell(entry, model, condition)
                 if found:
                     ends = [x(found["mean"] if found[k] is None else found[k]) for k in ("low", "mean", "high")]
-                    marks.append({"x1": ends[0], "x": ends[1], "x2": ends[2], "y": y + 5 + 4 * offset, "style": style})
+                    dots.append({"x1": ends[0], "x": ends[1], "x2": ends[2], "y": y + 5 + 4 * offset, "style": style})
             guess = None if entry["majority"] is None else x(entry["majority"])
-            lines.append({"y": y, "name": entry["name"], "marks": marks, "guess": guess})
-            y += ROW
+            lines.append({"y": y, "name": entry["name"], "marks": dots, "guess": guess})
+            y += row
     ticks = [{"x": x(t / 100), "text": f"{t} %"} for t in range(0, 101, 20)]
     return {
         "lines": lines,
@@ -92,8 +118,9 @@ def plot(card: Mapping[str, Any]) -> dict[str, Any]:
         "width": LEFT + WIDTH + RIGHT,
         "height": y + 6,
         "top": TOP,
-        "row": ROW,
+        "row": row,
         "left": LEFT,
+        "keys": [(style, text) for _, _, style, text in reversed(drawn)],
     }
 
 
@@ -103,7 +130,7 @@ def measured(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     for entry in [*card["benchmarks"], *card["groups"]]:
         for table in entry["metrics"]:
             times = 1.0 if table["metric"] in OWN_UNITS else 100.0
-            found = [cell(table, *pair) for pair in (("base", "image"), ("tuned", "image"), ("tuned", "shuffled"))]
+            found = [cell(table, model, condition) for model, condition, _ in columns(card)]
             cells = [interval(one, times, "{:.1f}") for one in found]
             cells.append(interval(difference(table, "base", "image"), times, "{:+.1f}"))
             rows.append({"name": entry["name"], "metric": table["metric"].replace("_", " "), "cells": cells})

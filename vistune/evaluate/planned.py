@@ -99,14 +99,17 @@ def _warnings(rule: gate.Gate, found: dict[str, Planned], clusters: dict[str, li
         if len(whole.sizes) < rule.minimum_images:
             told.append(f"the target has {len(whole.sizes)} images and the gate wants {rule.minimum_images}")
     for one in rule.protected:
-        for name in found if gate.EVERY in one.benchmarks else one.benchmarks:
-            if name not in found:
-                told.append(f"the protected {name} is not in this suite: the gate will fail")
-            elif one.rule == "non_inferiority" and one.metric not in gate.POINTS:
-                least = found[name].margin(EXPECTED)
-                if least > one.margin:
-                    share = f"{100 * one.margin:g} points, and equal models are shown to keep {100 * least:.1f}"
-                    told.append(f"the margin of {name} is {share}: likely inconclusive")
+        names = tuple(found) if gate.EVERY in one.benchmarks else one.benchmarks
+        told += [
+            f"the protected {name} is not in this suite: the gate will fail" for name in names if name not in found
+        ]
+        known = [name for name in names if name in found]
+        parts = [_planned("all protected", [clusters[n] for n in known], rule.confidence)] if one.together else []
+        for part in parts or [found[name] for name in known]:
+            least = part.margin(EXPECTED) if part.sizes else 0.0
+            if one.rule == "non_inferiority" and one.metric not in gate.POINTS and least > one.margin:
+                share = f"{100 * one.margin:g} points, and equal models are shown to keep {100 * least:.1f}"
+                told.append(f"the margin of {part.name} is {share}: likely inconclusive")
     return told
 
 

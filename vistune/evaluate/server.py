@@ -56,7 +56,7 @@ class ServerEngine:
         self.params, self.pictures, self.section, self.seed = params, pictures, section, seed
         self.key = api_key(params, section)
         self.fingerprint = digest(["server", params.base_url, params.model, dict(params.extra)])
-        self.tokens = 0  # which are the server's business
+        self.tokens, self.note = 0, ""  # which are the server's business
         self.spent = dict.fromkeys(("prompt_tokens", "completion_tokens", "retries"), 0.0)
 
     def plan(self, questions: Sequence[Question]) -> list[list[Asked]]:

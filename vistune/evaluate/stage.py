@@ -15,9 +15,11 @@ from vistune.evaluate import contamination, engine, gallery, gate, harness, held
 from vistune.evaluate.answers import Answer, Scores, write_answers
 from vistune.evaluate.images import Condition, Pictures, shown
 from vistune.evaluate.lm import VistuneLM, fingerprint
+from vistune.evaluate.ranks import ALONE, Team
 from vistune.evaluate.responses import ResponseLog
 from vistune.evaluate.server import ServerEngine
 from vistune.files import tree_digest, write_json, write_text
+from vistune.models.vlm import load_model
 from vistune.records import ImageRef, Reject
 
 if TYPE_CHECKING:
@@ -27,20 +29,39 @@ if TYPE_CHECKING:
 FOLDERS = {"base": "base", "tuned": "model"}  # model -> folder in the output of `tune`
 
 
-def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:
+def run(
+    params: Params, inputs: Mapping[str, Path], output: Path, context: Context, team: Team = ALONE
+) -> dict[str, Any]:
+    """On several processes the first one calls this, and the others `follow`."""
     check(params)
     with judge.in_session(params.judge, context.home, context.seed):
-        return score(params, inputs, output, context)
+        return score(params, inputs, output, context, team)
 
 
-def score(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:
+def follow(params: Params, inputs: Mapping[str, Path], context: Context, team: Team) -> None:
+    """Answers a share of what the first process asks our models, until it is done."""
+    pictures, lm = Pictures(*picture_folders(params, inputs)), None
+    while (told := team.tell()) is not None:
+        task, about = told
+        if task == "open":
+            lm = None  # before the next model is loaded
+            digest, answering = opened(about, params, Path(inputs["tune"]), pictures, context.seed)
+            lm = VistuneLM(answering, pictures, ResponseLog(log_path(context.home, digest)).__enter__(), team=team)
+        elif lm is not None:
+            asked, kind, lm.label = about
+            lm.values(asked, kind)
+
+
+def score(
+    params: Params, inputs: Mapping[str, Path], output: Path, context: Context, team: Team = ALONE
+) -> dict[str, Any]:
     root, definitions = Path(inputs["sources"]), context.root / "eval"
-    rule = gate.load_gate(definitions, params.gate)
+    rule = gate.load_gate(definitions, params.gate).among(params.candidates)
     benchmarks = sources.load(root)[1]
     metadata = {"sources": str(root), "data": params.data, "seed": context.seed, "limit": params.limit}
     metadata["generated_images"] = params.generated_images
     loaded = harness.load_suite(definitions, params.suite, metadata, [b.name for b in benchmarks])
-    pools, published = harness.pools(loaded), [Path(params.data)] if params.data else []
+    pools, published = harness.pools(loaded), picture_folders(params, inputs)[1:]
     release = Path(inputs["validate"])
     refuse_leaks((i.sha256 for images in harness.pools(loaded, own=True).values() for i in images), release)
     asked_of = published_items(loaded)
@@ -51,14 +72,19 @@ def score(params: Params, inputs: Mapping[str, Path], output: Path, context: Con
     models: dict[str, str] = {}
     runs: dict[str, tuple[Condition, ...]] = {k: v for k, v in asdict(params.conditions).items() if v}
     runs |= {name: server.conditions for name, server in params.servers.items()}
+    lm = None
     for name, conditions in runs.items():
-        pictures = Pictures(root, *published)
+        lm, pictures = None, Pictures(root, *published)  # the last model goes before the next is loaded
+        members = ALONE if name in params.servers else team
+        members.tell(("open", name))
         models[name], answering = opened(name, params, Path(inputs["tune"]), pictures, context.seed)
-        with ResponseLog(context.home / "responses" / f"{models[name][:32]}.jsonl") as log:
+        if answering.note:
+            print(f"evaluate: {name} runs on whole sequences, without shared prefixes: {answering.note}", flush=True)
+        with ResponseLog(log_path(context.home, models[name])) as log:
             for condition in conditions:
                 start = time.monotonic()
                 see = shown(condition, pools, context.seed)
-                lm = VistuneLM(answering, pictures, log, see, f"{name} · {condition}")
+                lm = VistuneLM(answering, pictures, log, see, f"{name} · {condition}", team=members)
                 results = harness.run(loaded, lm, params.max_new_tokens)
                 given = harness.collect(loaded, name, condition)
                 results = scorecard.with_errors(results, Scores(given), name, condition)
@@ -69,6 +95,7 @@ def score(params: Params, inputs: Mapping[str, Path], output: Path, context: Con
                 spent |= answering.spent
                 context.log({f"{k}/{name}/{condition}": float(v) for k, v in spent.items()}, 0)
         del answering
+    team.tell()  # nothing is left to ask
 
     write_answers(output / "answers.jsonl", answers)
     scores = Scores(answers)
@@ -89,10 +116,9 @@ def score(params: Params, inputs: Mapping[str, Path], output: Path, context: Con
     verdict = gate.decide(rule, unseen, context.seed, params.replicates)
     write_json(output / "scorecard.json", card)
     write_json(output / "verdict.json", {"schema": scorecard.SCHEMA_VERSION, "gate_name": params.gate, **verdict})
-    drawn = published[0] if published and harness.described(loaded) else root
-    errors = gallery.errors(answers, drawn, context.seed)
+    errors = gallery.errors(answers, [root, *published], context.seed)
     pairs = gallery.side_by_side(answers, context.seed)
-    write_text(output / "scorecard.html", page.render(card, verdict, errors, pairs, drawn))
+    write_text(output / "scorecard.html", page.render(card, verdict, errors, pairs, [root, *published]))
 
     asked, beyond = count_items(loaded)
     rejects = [Reject("evaluate", f"{b}", "beyond_limit", "") for b, n in sorted(beyond.items()) for _ in range(n)]
@@ -117,13 +143,20 @@ def opened(
         server = ServerEngine(params.servers[name], pictures, f"evaluate.servers.{name}", seed)
         return server.fingerprint, server
     folder = tuned / FOLDERS[name]
-    digest, model = tree_digest(folder), engine.load(folder, params.dtype)
+    digest, model = tree_digest(folder), load_model(folder, params.dtype)
     aside = engine.read_evidence(params.evidence)
     named = fingerprint(digest, model, params.evidence)
-    found = engine.Engine(model, pictures, named, params.batch_tokens, aside)
-    if found.note:
-        print(f"evaluate: {name} runs on whole sequences, without shared prefixes: {found.note}", flush=True)
-    return digest, found
+    return digest, engine.Engine(model, pictures, named, params.batch_tokens, aside)
+
+
+def picture_folders(params: Params, inputs: Mapping[str, Path]) -> list[Path]:
+    """To which the pictures' paths are relative: the sources', then that of published benchmarks."""
+    return [Path(inputs["sources"]), *([Path(params.data)] if params.data else [])]
+
+
+def log_path(home: Path, model: str) -> Path:
+    """A model's answers, one file for each."""
+    return home / "responses" / f"{model[:32]}.jsonl"
 
 
 def published_items(loaded: harness.Loaded) -> list[contamination.Asked]:
@@ -146,7 +179,9 @@ def check(params: Params) -> None:
         raise VistuneError(
             f"evaluate.servers has {taken[0]}, which names a model of the run. Call the server otherwise."
         )
-    for name in ("limit", "batch_tokens", "generated_images", "max_new_tokens", "replicates"):
+    if params.processes < 0:
+        raise VistuneError(f"evaluate.processes is {params.processes}; expected 1 or more, or 0 for one per GPU.")
+    for name in ("limit", "batch_tokens", "generated_images", "max_new_tokens", "replicates", "candidates"):
         value = getattr(params, name)
         if value is not None and value < 1:
             raise VistuneError(f"evaluate.{name} is {value}; expected at least 1.")

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Local:
 
     def run(self, work: Work) -> None:
         """Ends all processes when one fails or a signal comes."""
+        stage = work.module.split(".")[1]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -65,12 +67,12 @@ class Local:
             _end(ranks, GRACE if failed and failed != 128 + interruption.signal else None)
         if failed and interruption.signal:
             raise Interrupted(
-                f"{signal.Signals(interruption.signal).name} ended the training on {size} processes. Run the same "
-                "command again to go on from the last checkpoint.",
+                f"{signal.Signals(interruption.signal).name} ended {stage} on {size} processes. Run the same command "
+                "again to go on from what is kept.",
                 interruption.signal,
             )
         if failed:
-            raise VistuneError(f"tuning on {size} processes failed with status {failed}; the cause is above.")
+            raise VistuneError(f"{stage} on {size} processes failed with status {failed}; the cause is above.")
 
 
 def _end(ranks: list[subprocess.Popen], grace: float | None) -> None:
@@ -85,3 +87,13 @@ def _end(ranks: list[subprocess.Popen], grace: float | None) -> None:
             rank.wait()
         if rank.stdin:
             rank.stdin.close()
+
+
+def end_with_launcher() -> None:
+    """In a process that `run` has started: it ends when its launcher has, however that ended."""
+    threading.Thread(target=_leave, daemon=True).start()
+
+
+def _leave() -> None:
+    os.read(0, 1)  # not through Python's buffers, whose lock an exit would wait for
+    os._exit(1)  # the launcher is gone, and with it the lock on the folder that this process writes to

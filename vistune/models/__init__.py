@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vistune.models.families.base import Family
-    from vistune.models.generation import generate
-    from vistune.models.modeling import load_model
+    from vistune.models.vlm import load_model
 
 FAMILIES: dict[str, str] = {
     "small": "vistune.models.families.small",
@@ -32,9 +31,9 @@ FAMILIES: dict[str, str] = {
     "auto": "vistune.models.families.auto",
 }
 
-_LAZY = {"load_model": "vistune.models.modeling", "generate": "vistune.models.generation"}
+_LAZY = {"load_model": "vistune.models.vlm"}
 
-__all__ = ["FAMILIES", "family", "generate", "load_model"]
+__all__ = ["FAMILIES", "family", "load_model"]
 
 
 def family(name: str) -> Family:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +18,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
-    AutoTokenizer,
     GenerationMixin,
     PretrainedConfig,
     PreTrainedModel,
@@ -29,7 +27,6 @@ from transformers.utils import logging
 
 from vistune.errors import VistuneError
 from vistune.models import family as known_family
-from vistune.models.chat import Chat
 from vistune.models.experts import Routing, add_experts
 from vistune.models.families.base import Composed, Picture, read
 from vistune.models.injection import embed
@@ -84,7 +81,6 @@ class VistuneForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     vision_tower: Any
     connector: Any
-    chat: Chat  # set by `load_model` and the families' `build`
 
     def __init__(self, config: VistuneConfig) -> None:
         super().__init__(config)
@@ -230,29 +226,6 @@ class VistuneForConditionalGeneration(PreTrainedModel, GenerationMixin):
         model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, **kwargs)
         return model_kwargs | {"context": outputs.context}
 
-    @torch.no_grad()
-    def encode_images(self, images: Sequence[Any]) -> Tensor:
-        """PIL images -> float32 (I, P, C): what a tower of one feature map an image sees, before the connector."""
-        policy = self.family.policy(self.settings)
-        plans = [policy.plan(*image.size) for image in images]
-        views = [self.family.look(self.settings, p, i.convert("RGB")) for p, i in zip(plans, images, strict=True)]
-        return torch.stack(list(self.see([Picture(p, v) for p, v in zip(plans, views, strict=True)]))).float()
-
-    def prepare(self, tokenizer: Any) -> VistuneForConditionalGeneration:
-        """Attaches the tokenizer's chat; called once after building or loading."""
-        self.chat = Chat(tokenizer, self.config.image_token_id, self.tokens_per_image)
-        return self
-
-    @property
-    def tokens_per_image(self) -> int:
-        """Where it does not depend on the image."""
-        return self.family.policy(self.settings).plan(1, 1).tokens
-
-    def save(self, folder: Path) -> None:
-        """Safetensors, configuration and tokenizer; loads with `load_model` or `from_pretrained`."""
-        self.save_pretrained(folder)
-        self.chat.tokenizer.save_pretrained(folder)
-
 
 class FloatHead(nn.Linear):
     """The output head in float32. A bfloat16 logit of size 20 moves in steps of 1/8, which ties "yes" with "no"."""
@@ -261,23 +234,14 @@ class FloatHead(nn.Linear):
         return super().forward(states.float())
 
 
-def load_model(
-    folder: Path | str, dtype: str = "auto", device: str = "cpu", train: bool = False
-) -> VistuneForConditionalGeneration:
-    """The model saved in `folder`, in evaluation mode, its logits exact unless it is to `train`. The vision tower and
-    the connector stay float32: they are a hundredth of the work, and their rounding would be the language model's
-    input."""
-    if not (Path(folder) / "config.json").is_file():
-        raise VistuneError(f"{folder} holds no model (no config.json). Run `vistune tune`, or check the path.")
-    model = VistuneForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = cast_language(model, precision(dtype, device))
-    head: Any = model.get_output_embeddings()
-    if not train and head.weight.dtype != torch.float32:
-        exact = FloatHead(head.in_features, head.out_features, bias=head.bias is not None)
-        exact.load_state_dict({k: v.float() for k, v in head.state_dict().items()})
-        model.language_model.set_output_embeddings(exact)
-    return model.to(device).eval().prepare(tokenizer)
+def exact(model: Any) -> None:
+    """Logits in float32 of a model in less."""
+    head = model.get_output_embeddings()
+    if type(head) is nn.Linear and head.weight.dtype != torch.float32:
+        made = FloatHead(head.in_features, head.out_features, bias=head.bias is not None, device=head.weight.device)
+        made.load_state_dict({k: v.float() for k, v in head.state_dict().items()})
+        inner = getattr(model, "language_model", model)  # of a composed model
+        inner.set_output_embeddings(made.requires_grad_(False))
 
 
 def precision(name: str, device: str = "cpu") -> torch.dtype:

@@ -16,10 +16,17 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.initialization import no_init_weights
 
 from vistune.errors import VistuneError
+from vistune.files import read_json
 from vistune.models import family as known_family
 from vistune.models.families.base import Composed, Family, Native, Preset, read, written
 from vistune.models.keymap import load as load_state
-from vistune.models.modeling import VistuneConfig, VistuneForConditionalGeneration
+from vistune.models.modeling import (
+    VistuneConfig,
+    VistuneForConditionalGeneration,
+    cast_language,
+    exact,
+    precision,
+)
 from vistune.models.originals import read_state
 from vistune.models.overlay import Overlay
 from vistune.models.reader import Reader, prepared
@@ -219,6 +226,20 @@ def load(folder: Path | str, dtype: torch.dtype = torch.float32, device: str = "
         made = kind.model(preset.settings, preset.text, placeholder)[0]
     model = made.from_pretrained(folder, dtype=dtype)
     return Vlm(model.to(device).eval(), Reader(kind, preset, tokenizer))
+
+
+def load_model(folder: Path | str, dtype: str = "auto") -> Vlm:
+    """The model in `folder`, ready to be asked: on a GPU if there is one, without gradients, its logits exact. dtype:
+    "auto" (see `precision`), "bfloat16" or "float32", of the language model; the tower and the connector of composed
+    models stay float32: they are a hundredth of the work, and their rounding would be the language model's input."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, config = precision(dtype, device), Path(folder) / "config.json"
+    composed = config.is_file() and read_json(config).get("model_type") == "vistune"
+    found = load(folder, torch.float32 if composed else kind)
+    found.model = cast_language(found.model, kind).to(device)
+    found.model.requires_grad_(False)
+    exact(found.model)
+    return found
 
 
 def load_original(

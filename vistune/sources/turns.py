@@ -3,7 +3,7 @@
 An image is shown where its marker `<image>` stands. The marker is taken out of the text and its place kept
 (`Message.places`), so that it can be put back at the same character. White space is trimmed at both ends of a text,
 and with it the line break between the text and a marker at its beginning or end; all else stays byte for byte. Control
-tokens spelled out in a text (`<|im_start|>`, `</s>`) are text: `models.chat` encodes them as such.
+tokens spelled out in a text (`<|im_start|>`, `</s>`) are text: `models.labels` encodes them as such.
 """
 
 from __future__ import annotations

@@ -83,22 +83,53 @@ def bleu(pairs: Sequence[Pair], order: int = ORDERS) -> float:
     >>> round(bleu([(["a", "cat"], [["a", "cat", "sat"]])], 1), 4)
     0.6065
     """
-    matched, offered = [0] * order, [0] * order
-    said = wanted = 0
-    for tokens, references in pairs:
-        most: Counter[tuple[str, ...]] = Counter()
-        for reference in references:
-            most |= _grams(reference)
-        for gram, count in _grams(tokens).items():
-            if len(gram) <= order:
-                matched[len(gram) - 1] += min(count, most[gram])
-        for n in range(order):
-            offered[n] += max(len(tokens) - n, 0)
-        said += len(tokens)
-        wanted += min((abs(len(r) - len(tokens)), len(r)) for r in references)[1]
+    matched, offered, said, wanted = _totals([_counts(*one, order) for one in pairs])
     product = math.prod((m + TINY) / (o + SMALL) for m, o in zip(matched, offered, strict=True))
     ratio = (said + TINY) / (wanted + SMALL)
     return product ** (1 / order) * (math.exp(1 - 1 / ratio) if ratio < 1 else 1.0)
+
+
+def bleu_of_each(pairs: Sequence[Pair], order: int = ORDERS) -> list[float]:
+    """Numbers whose mean is BLEU, one for each caption: how BLEU changes, to first order, with the caption's weight
+    (the infinitesimal jackknife of Efron 1982). An interval of their mean is one of BLEU.
+
+    >>> one, two = (["a", "cat"], [["a", "cat"]]), (["a", "dog"], [["a", "cat"]])
+    >>> [round(value, 6) for value in bleu_of_each([one, two], 1)], round(bleu([one, two], 1), 6)
+    ([1.0, 0.5], 0.75)
+    """
+    counts = [_counts(*one, order) for one in pairs]
+    whole = bleu(pairs, order)
+    matched, offered, said, wanted = _totals(counts)
+    if not all(matched):
+        return [whole] * len(pairs)
+    slopes = []
+    for m, o, words, length in counts:
+        slope = math.fsum(a / b - c / d for a, b, c, d in zip(m, matched, o, offered, strict=True)) / order
+        if said < wanted:  # the brevity penalty exp(1 - wanted / said)
+            slope -= length / said - wanted * words / said**2
+        slopes.append(slope)
+    return [whole * (1 + len(pairs) * slope) for slope in slopes]
+
+
+Counts = tuple[list[int], list[int], int, int]
+"""By order, n-grams that a reference has and n-grams; words; words of the reference of the closest length."""
+
+
+def _counts(tokens: Sequence[str], references: Sequence[Sequence[str]], order: int) -> Counts:
+    most: Counter[tuple[str, ...]] = Counter()
+    for reference in references:
+        most |= _grams(reference)
+    matched = [0] * order
+    for gram, count in _grams(tokens).items():
+        if len(gram) <= order:
+            matched[len(gram) - 1] += min(count, most[gram])
+    offered = [max(len(tokens) - n, 0) for n in range(order)]
+    return matched, offered, len(tokens), min((abs(len(r) - len(tokens)), len(r)) for r in references)[1]
+
+
+def _totals(counts: Sequence[Counts]) -> Counts:
+    matched, offered = ([sum(column) for column in zip(*(one[n] for one in counts), strict=True)] for n in (0, 1))
+    return matched, offered, sum(one[2] for one in counts), sum(one[3] for one in counts)
 
 
 def rouge_l(tokens: Sequence[str], references: Sequence[Sequence[str]]) -> float:

@@ -160,27 +160,30 @@ def spread(cases: Sequence[Case]) -> float:
     return statistics.fmean(found) if found else math.nan
 
 
-def _rows(cases: Sequence[Case]) -> list[hallusionbench.Row]:
-    """HallusionBench: the verdict that most votes give; questions whose votes say nothing are left out."""
-    rows = []
+def rows(cases: Sequence[Case]) -> list[hallusionbench.Row | None]:
+    """HallusionBench: the verdict that most votes give; None where they say nothing."""
+    found: list[hallusionbench.Row | None] = []
     for one, given in zip(cases, votes(cases), strict=True):
-        if given:
-            category, subcategory, group, figure, question = one.about
-            said = int(statistics.mode(vote[0] for vote in given))
-            rows.append((category, subcategory, group, figure, question, said))
-    return rows
+        category, subcategory, group, figure, question = one.about
+        said = int(statistics.mode(vote[0] for vote in given)) if given else -1
+        found.append((category, subcategory, group, figure, question, said) if given else None)
+    return found
+
+
+def _accuracies(cases: Sequence[Case]) -> dict[str, float]:
+    return hallusionbench.accuracies([row for row in rows(cases) if row])
 
 
 def aacc(cases: Sequence[Case]) -> float:
-    return hallusionbench.accuracies(_rows(cases))["aAcc"]
+    return _accuracies(cases)["aAcc"]
 
 
 def facc(cases: Sequence[Case]) -> float:
-    return hallusionbench.accuracies(_rows(cases))["fAcc"]
+    return _accuracies(cases)["fAcc"]
 
 
 def qacc(cases: Sequence[Case]) -> float:
-    return hallusionbench.accuracies(_rows(cases))["qAcc"]
+    return _accuracies(cases)["qAcc"]
 
 
 def results_mm_vet(doc: Mapping[str, Any], answers: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from vistune.models.pixels import BYTES, pixels
 from vistune.models.reader import Reader
 from vistune.models.tiny import byte_tokenizer, tiny_text
 from vistune.models.views import Square
+
+if TYPE_CHECKING:
+    from vistune.models.vlm import Vlm
 
 VISION = "package:efficientnet-lite0"
 LANGUAGE = "package:smollm2-135m-instruct"
@@ -115,12 +118,11 @@ FAMILY = Composed(
 )
 
 
-def tiny(seed: int = 0, tokenizer: Any = None) -> Any:
+def tiny(seed: int = 0, tokenizer: Any = None) -> Vlm:
     """The same shape with random weights and a byte-sized vocabulary: for tests, no downloads."""
     from vistune.models.vlm import build
 
-    vlm = build("small", "tiny", seed=seed, tokenizer=tokenizer or byte_tokenizer())
-    return vlm.model.prepare(vlm.reader.tokenizer)
+    return build("small", "tiny", seed=seed, tokenizer=tokenizer or byte_tokenizer())
 
 
 def remember(model: Any) -> None:
