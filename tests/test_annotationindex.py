@@ -6,9 +6,9 @@ import pytest
 
 from vistune import shards, store
 from vistune.annotationindex import index_path, indexed_rows, write_index
-from vistune.explain import Query, _text, search
 from vistune.records import ImageRef, Lineage, Message, Sample
 from vistune.schema import to_batch
+from vistune.search import Query, _text, search
 
 
 def sample(n, *annotations):

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 from vistune import cli, shards, store
 from vistune.errors import VistuneError
-from vistune.explain import Query, explain, find, names, search
+from vistune.explain import explain, find
 from vistune.imageshards import ShardedImages
 from vistune.records import ImageRef, Lineage, Message, Region, Reject, Sample, SourceFile, conversation
+from vistune.search import Query, names, search
 
 SHA = "ab" * 32
 
@@ -265,7 +266,7 @@ def test_the_command(release):
     listed = CliRunner().invoke(cli.app, ["explain", "--source", "coco", "--annotation", "108", *where])
     assert listed.output == f"{sample(8).id}\tpresence\n"
     for wrong in ([], [sample(5).id, "--source", "coco"]):
-        with pytest.raises(VistuneError, match="either the id of a sample, or some of --annotation"):
+        with pytest.raises(VistuneError, match="either an id, or some of --annotation"):
             CliRunner().invoke(cli.app, ["explain", *wrong, *where], catch_exceptions=False)
 
 

@@ -1,6 +1,9 @@
 """Ids: git, and DVC's md5 as DVC itself records it."""
 
+import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +12,9 @@ import pytest
 import yaml
 
 from vistune import lineage
+from vistune.errors import VistuneError
 from vistune.files import write_json
-from vistune.stages import Settings, execute
+from vistune.stages import STAGES, Settings, code_digest, execute
 
 ROOT = Path(__file__).parent.parent
 
@@ -134,8 +138,6 @@ def test_repro_runs_every_stage_once(repository, monkeypatch):
 
 
 def test_dvc_stages_are_the_stages_with_their_inputs():
-    from vistune.stages import STAGES
-
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     assert list(stages) == list(STAGES)
     for name, stage in stages.items():
@@ -153,3 +155,115 @@ def test_no_git_on_the_machine(monkeypatch, tmp_path):
     assert lineage.git(tmp_path) == ("", False)
     write_json(tmp_path / "x.json", {})
     assert lineage.dvc_md5(tmp_path).endswith(".dir")
+
+
+def dvc(*arguments: str) -> None:
+    """The command that a user runs, in this environment."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def pushed_and_pulled(repository: Path, url: str) -> None:
+    """`dvc push` to the default remote, everything local lost, `dvc pull`: the same md5, and what a remote lacks."""
+    md5 = lineage.recorded_md5("sources")
+    assert lineage.remote(md5) == {"dvc.remote": url}
+    assert lineage.remote("0" * 32 + ".dir") == {}
+    assert lineage.missing_in_remote(md5) == [md5]
+    dvc("push", "-q", "sources")
+    assert lineage.missing_in_remote(md5) == []
+    for lost in (repository / ".dvc/cache", repository / "outputs/sources"):
+        shutil.rmtree(lost)
+    dvc("pull", "-q", "sources")
+    assert lineage.dvc_md5(repository / "outputs/sources") == md5
+
+
+@pytest.mark.slow
+def test_a_remote_that_is_a_folder(repository, tmp_path):
+    tracked(repository)
+    md5 = lineage.recorded_md5("sources")
+    assert lineage.remote(md5) == {}, "none is configured"
+    with pytest.raises(VistuneError, match="DVC's remote does not answer"):
+        lineage.missing_in_remote(md5)
+    store = tmp_path / "store"
+    store.mkdir()
+    dvc("remote", "add", "-q", "-d", "store", str(store))
+    pushed_and_pulled(repository, str(store))
+    rows = next(p for p in (store / "files/md5").rglob("*") if p.is_file() and not p.name.endswith(".dir"))
+    rows.chmod(0o644)
+    rows.unlink()
+    assert len(lineage.missing_in_remote(md5)) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("moto") and importlib.util.find_spec("dvc_s3")),
+    reason="NOT TESTED: DVC's S3 remote. It needs `pip install 'moto[server]' dvc-s3` in an environment with DVC",
+)
+def test_a_remote_in_s3(repository, monkeypatch):
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "planted-secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="vistune")
+        tracked(repository)
+        dvc("remote", "add", "-q", "-d", "store", "s3://vistune/data")
+        dvc("remote", "modify", "-q", "store", "endpointurl", endpoint)
+        pushed_and_pulled(repository, "s3://vistune/data")
+        kept = boto3.client("s3", endpoint_url=endpoint).list_objects_v2(Bucket="vistune")["Contents"]
+        assert all(o["Key"].startswith("data/files/md5/") for o in kept)
+    finally:
+        server.stop()
+    for file in (*repository.glob("*"), *(repository / ".dvc").glob("config*")):
+        assert not file.is_file() or b"planted-secret" not in file.read_bytes(), file
+
+
+def test_a_password_in_the_address_of_a_remote_is_left_out(repository):
+    tracked(repository)
+    with open(repository / ".dvc/config", "a") as f:
+        f.write("[core]\n    remote = store\n['remote \"store\"']\n    url = https://me:pw@host/data\n")
+    config = (
+        (repository / ".dvc/config")
+        .read_text()
+        .replace("[core]\n    analytics = false\n    check_update = false\n", "")
+    )
+    (repository / ".dvc/config").write_text(config)
+    assert lineage.remote(lineage.recorded_md5("sources")) == {"dvc.remote": "https://***@host/data"}
+
+
+@pytest.mark.slow
+def test_the_code_of_a_commit_is_hashed_as_a_run_hashes_it(tmp_path, monkeypatch):
+    """In a checkout of its own: the same digests, and others after a stage was changed, also while that is not
+    committed."""
+    for folder in ("vistune", "eval"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    git(tmp_path.parent, "init", "-q", str(tmp_path))
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-qm", "start")
+    monkeypatch.setenv("VISTUNE_ROOT", str(tmp_path))
+    (tmp_path / "vistune/promote/card.py").write_text("changed, not committed")
+    first = git(tmp_path, "rev-parse", "HEAD")
+    found = lineage.code_at(first, ["sources", "promote"])
+    assert found == {stage: code_digest(stage) for stage in ("sources", "promote")}
+    git(tmp_path, "commit", "-qam", "second")
+    assert lineage.commit_exists(first) and not lineage.commit_exists("0" * 40)
+    assert lineage.code_at("0" * 40, ["promote"]) == {}
+
+
+def test_one_orchestrator_per_run():
+    """Kubeflow's steps, and what they call, never start `dvc repro`, and DVC's stages never start the pipeline: each of
+    the two decides what is up to date, and would undo the other's decision."""
+    steps = [*ROOT.glob("components/*/*.py"), *ROOT.glob("pipelines/*.py"), *(ROOT / "vistune").rglob("*.py")]
+    for path in steps:
+        code = path.read_text(encoding="utf-8")
+        assert not re.search(r"""dvc["', ]+repro\b(?!`)|repo\.reproduce|\.repro\(""", code), path
+    for name, stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items():
+        assert stage["cmd"] == f"vistune {name}" and name in STAGES

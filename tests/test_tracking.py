@@ -1,5 +1,6 @@
 """MLflow: the tree of runs in each mode, what is recorded, and what never is."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -137,6 +138,76 @@ def test_nested_under_the_parent_that_the_platform_names(client, monkeypatch):
     assert run.info.experiment_id == given.info.experiment_id
 
 
+def whole_pipeline(root: Path, per_task) -> dict[str, Receipt]:
+    """Three stages, each as a task of its own: `per_task(stage)` sets its environment."""
+    done = {}
+    for name, inputs in (("sources", ()), ("adapt", ("sources",)), ("self_instruct", ("sources",))):
+        per_task(name)
+        folders = {given: root / given for given in inputs}
+        done[name] = execute(name, Settings.parse({"seed": 3}), folders, root / name)
+    return done
+
+
+def tree(client) -> dict[str, list[str]]:
+    """Every run there is: parent (or "") -> names of the runs below it."""
+    found: dict[str, list[str]] = {}
+    for run in client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=1000):
+        found.setdefault(run.data.tags.get("mlflow.parentRunId", ""), []).append(run.info.run_name)
+    return {parent: sorted(names) for parent, names in found.items()}
+
+
+NAMES = ["adapt", "self_instruct", "sources"]
+
+
+def test_under_kubeflows_plugin_there_is_one_tree_the_plugins(client, fake_stages, tmp_path, monkeypatch):
+    """The API server has made a run for the pipeline's, and its driver one for each task, which the step is given as
+    MLFLOW_RUN_ID. A retried step and a reused result add none."""
+    where = client.create_experiment("kubeflow")
+    parent = client.create_run(where, run_name="instruction tuning").info.run_id
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", where)
+    config = {"endpoint": os.environ["MLFLOW_TRACKING_URI"], "parentRunId": parent, "experimentId": where}
+    monkeypatch.setenv("KFP_MLFLOW_CONFIG", json.dumps(config | {"authType": "kubernetes", "timeout": "10s"}))
+    nested = {
+        name: client.create_run(where, tags={"mlflow.parentRunId": parent}, run_name=name).info.run_id for name in NAMES
+    }
+    client.log_param(nested["adapt"], "seed", "given by the platform")
+
+    def task(name: str) -> None:
+        monkeypatch.setenv("MLFLOW_RUN_ID", nested[name])
+
+    done = whole_pipeline(tmp_path, task)
+    assert {name: receipt.run_id for name, receipt in done.items()} == nested
+    whole_pipeline(tmp_path, task)
+    assert tree(client) == {"": ["instruction tuning"], parent: NAMES}
+    for name, run in nested.items():
+        found = client.get_run(run)
+        assert (found.info.status, found.data.tags["vistune.stage"]) == ("RUNNING", name)
+        assert found.data.tags["vistune.digest"] == done[name].digest
+    assert client.get_run(nested["adapt"]).data.params["seed"] == "given by the platform"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert tracking.uri() == config["endpoint"]
+
+
+def test_without_the_plugin_there_is_one_tree_our_own(client, fake_stages, tmp_path, monkeypatch):
+    with tracking.parent_run("run-1", {}) as parent:
+        monkeypatch.setenv("VISTUNE_PARENT_RUN", parent.run_id)
+        whole_pipeline(tmp_path, lambda name: None)
+        whole_pipeline(tmp_path, lambda name: None)
+    assert tree(client) == {"": ["run-1"], parent.run_id: NAMES}
+
+
+def test_a_whole_pipeline_inside_one_given_run_keeps_its_stages_apart(client, fake_stages, tmp_path, monkeypatch):
+    """`make pipeline-run` in a task that was given a run: that one is the parent, not the run of every stage."""
+    given = client.create_run(client.create_experiment("ci"), run_name="nightly").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    with tracking.parent_run("run-1", {"vistune.run": "run-1"}) as parent:
+        assert parent.run_id == given
+        monkeypatch.setenv("VISTUNE_PARENT_RUN", given)
+        whole_pipeline(tmp_path, lambda name: None)
+    assert tree(client) == {"": ["nightly"], given: NAMES}
+    assert client.get_run(given).info.status == "RUNNING"
+
+
 @pytest.mark.parametrize(
     ("error", "status"), [(VistuneError(f"teacher said no to {KEY}"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
 )
@@ -233,6 +304,22 @@ def test_models_versions_and_aliases(client, tmp_path):
     assert tracking.get_alias("demo", "champion") is None
     assert tracking.run_exists(run)
     assert not tracking.run_exists("0" * 32)
+
+
+def test_a_model_is_logged_to_the_run_that_tuned_it_also_inside_a_given_run(client, tmp_path, monkeypatch):
+    """On Kubeflow `promote` has a run and an experiment of its own; the model may have been tuned in another."""
+    tuned = stage()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights.txt").write_text("w")
+    (tmp_path / "code.py").write_text("from vistune import tracking\ntracking.serve(None)\n")
+    where = client.create_experiment("kubeflow")
+    given = client.create_run(where, run_name="promote").info.run_id
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", where)
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    uri = tracking.log_vlm(tmp_path / "model", tmp_path / "code.py", tuned)
+    assert tracking.register_version(uri, "elsewhere", tuned).run_id == tuned
+    assert (client.get_run(tuned).info.status, client.get_run(given).info.status) == ("FINISHED", "RUNNING")
+    assert tree(client) == {"": ["promote", "tune"]}
 
 
 def test_redaction_knows_names_values_and_addresses(monkeypatch):

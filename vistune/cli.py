@@ -15,6 +15,7 @@ from vistune import __version__
 from vistune.commands import Debug, ExportCommand, contact_sheet, explain, export_view, families, print_formats
 from vistune.errors import Interrupted, VistuneError
 from vistune.params import resolve
+from vistune.provenance.commands import promotions, purge, verify_lineage
 from vistune.stages import STAGES, Settings, execute, module, repository
 
 app = typer.Typer(
@@ -161,6 +162,7 @@ def _tune(
     given: Input = [],  # noqa: B006
     output: Output = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be read, cost and needed, and stop")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="With --plan: tokenise every text of a large release")] = False,
     debug: Debug = False,
 ) -> None:
     tree = settings(params, overlay, assign)
@@ -170,7 +172,7 @@ def _tune(
     from vistune.tune.forecast import show
 
     release = next((Path(text.partition("=")[2]) for text in given if text.startswith("validate=")), None)
-    show(Settings.parse(tree), release or Path("outputs") / "validate")
+    show(Settings.parse(tree), release or Path("outputs") / "validate", exact)
 
 
 def _evaluate(
@@ -281,6 +283,25 @@ def run(
     raise typer.Exit(subprocess.call([sys.executable, str(driver), *options]))
 
 
+@app.command()
+def preflight(
+    params: Params = None,
+    overlay: Overlay = [],  # noqa: B006
+    assign: Assign = [],  # noqa: B006
+    debug: Debug = False,
+) -> None:
+    """Check all that a run needs before anything costs money: here, or in the pod of a cluster with VISTUNE_IMAGE set.
+
+    Every check is made. Exit status: 0 none failed, 1 one did; the table says what to do.
+    """
+    from vistune import preflight as checks
+
+    tree = resolve(params or _default_params(), overlay, assign)
+    findings = checks.run(tree, checks.needs_here())
+    print(checks.table(findings))
+    raise typer.Exit(int(any(one.state == "failed" for one in findings)))
+
+
 @app.command("params")
 def show_params(
     params: Params = None,
@@ -299,6 +320,9 @@ app.command("export", cls=ExportCommand)(export_view)
 app.command()(explain)
 app.command("sheet", cls=ExportCommand)(contact_sheet)
 app.command()(families)
+app.command("verify-lineage")(verify_lineage)
+app.command()(purge)
+app.command()(promotions)
 
 
 @app.command()

@@ -49,25 +49,29 @@ def export_view(
 
 
 def explain(
-    id: Annotated[str, typer.Argument(help="Id of a sample, or the start of one", show_default=False)] = "",
+    id: Annotated[
+        str, typer.Argument(help="Sample (or the start of its id), run, models:/NAME@alias or scorecard.json")
+    ] = "",
     release: Annotated[Path, typer.Option(help="Output of validate, adapt or self_instruct", metavar="FOLDER")] = Path(
         "outputs/validate"
     ),
     annotation: Annotated[str, typer.Option(help="List the samples made from this annotation", metavar="ID")] = "",
     template: Annotated[str, typer.Option(help="... phrased by this template", metavar="ID[@VERSION]")] = "",
     source: Annotated[str, typer.Option(help="... about images of this data set", metavar="DATASET")] = "",
+    licence: Annotated[str, typer.Option(help="... of images or annotations under this licence", metavar="NAME")] = "",
     debug: Debug = False,
 ) -> None:
-    """Show what made a sample; or list the samples (id, task) that an annotation, template or data set made."""
-    from vistune.explain import Query, lines
-    from vistune.explain import explain as about
+    """Show what made a sample, run, model version or scorecard; or list the samples (id, task) that something made."""
+    from vistune.explain import explain as about_sample
+    from vistune.provenance.about import about
+    from vistune.search import Query, lines
 
-    query = Query(annotation, template, source)
+    query = Query(annotation, template, source, licence)
     if bool(id) == any(vars(query).values()):
-        raise VistuneError("explain needs either the id of a sample, or some of --annotation, --template and --source.")
+        raise VistuneError("explain needs either an id, or some of --annotation, --template, --source and --licence.")
     try:
         if id:
-            print(about(release, id))
+            print(about(id) or about_sample(release, id))
         else:
             for text in lines(release, query):
                 sys.stdout.buffer.write(text)

@@ -1,22 +1,15 @@
-"""What made a sample, and which samples something made: `vistune explain`.
+"""What made a sample: `vistune explain`. (`search` lists the samples that something made.)
 
-Forward, a sample is found by its id or the start of it: shards are sorted by id, so the manifest and parquet's
-statistics lead to one row group. Backward, annotations have an index, and of templates and data sets one column is
-read at a time, so a million rows take less than a second.
+A sample is found by its id or the start of it: shards are sorted by id, so the manifest and parquet's statistics lead
+to one row group.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vistune.annotationindex import indexed_rows
 from vistune.errors import VistuneError
 from vistune.files import read_json
 from vistune.imagestore import open_store
@@ -24,33 +17,15 @@ from vistune.licences import SENTENCES, restrictions
 from vistune.params import read_tree
 from vistune.records import ImageRef, Reject, Sample
 from vistune.schema import from_table
-from vistune.shards import Shard
+from vistune.search import SOURCES, attribution, column
 from vistune.store import MANIFEST, shards
-from vistune.workers import cores
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 PREFIX = "vt1:"
 BESIDE = ("adapt", "self_instruct")
 """Stages beside a release that hold the samples it rejected."""
 
-SOURCES = "sources.json"
-"""The list that the sources stage writes."""
-
-IDS = "lineage.annotation_ids.list.element"
-
 AMBIGUOUS = 10
 """Ids shown when an id's start fits several."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """Which samples to list; what is empty does not matter."""
-
-    annotation: str = ""  # id in its source file
-    template: str = ""  # id of an instruction, a response format or a prompt, with or without @version
-    source: str = ""  # name of a data set
 
 
 def explain(release: Path, id: str) -> str:
@@ -103,130 +78,6 @@ def find(folder: Path, id: str) -> list[Sample]:
     return found
 
 
-def search(folder: Path, query: Query) -> Iterator[tuple[str, str]]:
-    """Id and task of the samples that fit a query, in the order of their ids.
-    Raises VistuneError when none does, naming what is most like it."""
-    for table in _found(folder, query):
-        yield from zip(table["id"].to_pylist(), table["task"].to_pylist(), strict=True)
-
-
-def lines(folder: Path, query: Query) -> Iterator[pa.Buffer]:
-    """As `search`, as UTF-8 text: id, tab, task, line break. A million of them take less time than their tuples."""
-    import pyarrow.compute as pc
-
-    tab, end, none = _text("\t"), _text("\n"), _text("")
-    for table in _found(folder, query):
-        for batch in table.to_batches():
-            joined = pc.binary_join_element_wise(batch["id"], batch["task"], tab)
-            text = pc.binary_join_element_wise(joined, none, end)  # the data of an array are its values end to end
-            yield text.buffers()[2]
-
-
-def _found(folder: Path, query: Query) -> Iterator[pa.Table]:
-    listed = shards(folder, "samples")
-    count, at_once = 0, 2 * cores()
-    with ThreadPoolExecutor(cores()) as pool:
-        for start in range(0, len(listed), at_once):
-            for table in pool.map(partial(_fitting, folder, query=query), listed[start : start + at_once]):
-                count += table.num_rows
-                if table.num_rows:
-                    yield table
-    if not count:
-        raise VistuneError(_nothing(folder, [folder / shard.name for shard in listed], query))
-
-
-def _fitting(folder: Path, shard: Shard, query: Query) -> pa.Table:
-    """Id and task of the rows of a shard that fit."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    path, annotation = folder / shard.name, _text(query.annotation)
-    indexed = indexed_rows(path, shard.sha256, annotation) if query.annotation else None
-    with pq.ParquetFile(path) as file:
-        if indexed is not None and not len(indexed):
-            return file.schema_arrow.empty_table().select(["id", "task"])
-        masks: list[pa.Array] = []
-        if query.source:
-            masks.append(pc.equal(_column(file, "dataset"), _text(query.source)))
-        if query.template:
-            equal: list[pa.Array] = []
-            for name in ("lineage.template", "lineage.prompt"):
-                column = _column(file, name)
-                fitting = (t for t in column.unique().to_pylist() if names(t, query.template))
-                equal += [pc.equal(column, _text(t)) for t in fitting]
-            masks.append(reduce(pc.or_, equal) if equal else pc.is_null(column))
-        if query.annotation:
-            rows = indexed if indexed is not None else _resting_on(_column(file, IDS), annotation)
-            rows = reduce(lambda found, mask: found.filter(mask.take(found)), masks, rows)
-        else:
-            rows = pc.indices_nonzero(reduce(pc.and_, masks))
-        listed = file.read(columns=["id", "task"]) if len(rows) else file.schema_arrow.empty_table()
-        return listed.select(["id", "task"]).take(rows) if len(rows) < listed.num_rows else listed
-
-
-def _resting_on(ids: pa.ListArray, annotation: pa.StringScalar) -> pa.Array:
-    """The rows whose ids hold an annotation's, in order, each once."""
-    import pyarrow.compute as pc
-
-    return pc.list_parent_indices(ids).filter(pc.equal(pc.list_flatten(ids), annotation)).unique()
-
-
-def _text(value: str) -> pa.StringScalar:
-    """What `pa.scalar` makes of a text. That, and all that takes Python values, imports pandas first if it is
-    installed, which takes longer than a search."""
-    import pyarrow as pa
-
-    data = value.encode()
-    ends = b"".join(end.to_bytes(4, sys.byteorder) for end in (0, len(data)))
-    return pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(ends), pa.py_buffer(data)])[0]
-
-
-def names(template: str, wanted: str) -> bool:
-    """Whether one of the parts of a recorded template is the wanted one, of any version unless it states one.
-
-    >>> names("presence.en.03@1+word@2", "word"), names("presence.en.03@1+word@2", "word@1")
-    (True, False)
-    """
-    parts = template.replace(" ", "+").split("+")
-    return any(part == wanted or part.startswith(f"{wanted}@") for part in parts)
-
-
-def _column(file: Any, name: str) -> pa.Array:
-    """One column, or one field of a struct column, as one array."""
-    import pyarrow.compute as pc
-
-    column = file.read(columns=[name]).column(0).combine_chunks()
-    return pc.struct_field(column, [0]) if "." in name else column
-
-
-def _nothing(folder: Path, listed: list[Path], query: Query) -> str:
-    """Why a query found nothing: a name that no sample has, with the nearest one, or no sample that fits it all."""
-    import pyarrow.parquet as pq
-
-    datasets: set[str] = set()
-    parts: set[str] = set()  # of templates
-    for path in listed:
-        with pq.ParquetFile(path) as file:
-            datasets.update(_column(file, "dataset").unique().to_pylist())
-            for name in ("lineage.template", "lineage.prompt"):
-                recorded = " ".join(_column(file, name).unique().to_pylist())
-                parts.update(recorded.replace("+", " ").split())
-    if query.source and query.source not in datasets:
-        return f"no sample in {folder} is of data set {query.source!r}{_near(query.source, datasets)}."
-    if query.template and not any(names(part, query.template) for part in parts):
-        plain = {part.partition("@")[0] for part in parts}
-        near = _near(query.template, parts if query.template.partition("@")[0] in plain else plain)
-        return f"no sample in {folder} has template {query.template!r}{near}."
-    asked = [f"{name} {value}" for name, value in vars(query).items() if value]
-    return f"no sample in {folder} rests on {' and '.join(asked)}."
-
-
-def _near(name: str, known: set[str]) -> str:
-    close = get_close_matches(name, sorted(known), 1, cutoff=0.5)
-    shown = ", ".join(sorted(known)[:AMBIGUOUS])
-    return f"; did you mean {close[0]!r}" if close else f"; it has {shown}" if known else ""
-
-
 def _rejects(folder: Path, id: str) -> list[Reject]:
     """What a stage says about a sample that it rejected."""
     import pyarrow.compute as pc
@@ -235,7 +86,7 @@ def _rejects(folder: Path, id: str) -> list[Reject]:
     found: list[Reject] = []
     for shard in shards(folder, "rejects") if "rejects" in read_json(folder / MANIFEST) else ():
         with pq.ParquetFile(folder / shard.name) as file:
-            hits = pc.indices_nonzero(pc.equal(_column(file, "key"), id))
+            hits = pc.indices_nonzero(pc.equal(column(file, "key"), id))
             found += from_table(file.read().take(hits), Reject) if len(hits) else []
     return found
 
@@ -247,7 +98,7 @@ def _lines(folder: Path, s: Sample, rejects: list[Reject]) -> Iterator[tuple[str
         yield "rejected", f"by {reject.stage}: {reject.reason}, {reject.detail}"
     if not rejects:
         yield "kept", f"in {folder}{_passed(folder, s.id)}"
-    shown = _attribution(folder)
+    shown = attribution(folder)
     for image in s.images:
         yield "image", f"{_place(folder, image)} · {image.width}x{image.height} {image.format}"
         yield "", f"sha256 {image.sha256}"
@@ -291,11 +142,6 @@ def _passed(folder: Path, id: str) -> str:
     warned = [c["name"] for c in checks if c["level"] == "warning" and id in c["ids"]]
     passed = [c["name"] for c in checks if c["level"] != "warning"]
     return f" · passed {', '.join(passed)}" + (f" · warned of {', '.join(warned)}" if warned else "")
-
-
-def _attribution(folder: Path) -> dict[str, dict[str, str]]:
-    path = folder / "attribution.json"
-    return read_json(path) if path.is_file() else {}
 
 
 def _annotation_licence(folder: Path, dataset: str) -> str:

@@ -9,13 +9,26 @@ import json
 import logging
 import os
 import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
 
 import vistune
+from vistune.errors import VistuneError
 from vistune.files import files_under, link_tree
 from vistune.params import resolve
-from vistune.stages import EXECUTION, Settings, receipt, repository
+from vistune.stages import EXECUTION, STAGES, Settings, receipt, repository
+
+PLATFORM = {
+    "image": "VISTUNE_IMAGE",
+    "kfp.run_id": "VISTUNE_KFP_RUN",
+    "kfp.pipeline_version_id": "VISTUNE_KFP_PIPELINE_VERSION",
+}
+"""Tag -> environment variable by which a cluster says what runs here."""
 
 
 @cache
@@ -46,7 +59,8 @@ def _git(root: Path, *arguments: str) -> str:
 def ids() -> dict[str, str]:
     """Tags that say which code ran: vistune's version, the git commit, and the image on a cluster."""
     sha, dirty = git()
-    found = {"vistune.version": vistune.__version__, "image": os.environ.get("VISTUNE_IMAGE", "")}
+    found = {"vistune.version": vistune.__version__}
+    found |= {tag: os.environ.get(variable, "") for tag, variable in PLATFORM.items()}
     if sha:
         found |= {"git.sha": sha, "git.dirty": str(dirty).lower()}
     return {key: value for key, value in found.items() if value}
@@ -67,6 +81,66 @@ def dvc_md5(folder: Path) -> str:
     entries.sort(key=lambda e: e["relpath"])
     tree = json.dumps(entries, sort_keys=True).encode()
     return hashlib.md5(tree, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def remote(md5: str) -> dict[str, str]:
+    """The tag `dvc.remote`: where DVC pushes what dvc.lock records under `md5`. Empty when that is not under DVC, or no
+    default remote is configured. Passwords are left out."""
+    import yaml
+
+    from vistune.tracking import redact_text
+
+    found = ConfigParser(interpolation=None)
+    found.read([repository() / ".dvc" / "config", repository() / ".dvc" / "config.local"], encoding="utf-8")
+    name = found.get("core", "remote", fallback="")
+    url = found.get(f"'remote \"{name}\"'", "url", fallback="")
+    lock = repository() / "dvc.lock"
+    if not (url and md5 and lock.is_file()):
+        return {}
+    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+    held = {out.get("md5") for stage in stages.values() for out in stage.get("outs", [])}
+    return {"dvc.remote": redact_text(url)} if md5 in held else {}
+
+
+def missing_in_remote(md5: str) -> list[str]:
+    """What of a folder under DVC (`md5` ends with ".dir") the default remote does not hold: paths in the folder, or
+    the md5 itself. Raises VistuneError when the remote cannot be asked."""
+    from dvc.config import ConfigError
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(repository())) as repo:
+            store = repo.cloud.get_remote_odb(hash_name="md5")
+            if not store.exists(md5):
+                return [md5]
+            entries = json.loads(store.fs.cat_file(store.oid_to_path(md5)))
+            held = set(store.oids_exist([entry["md5"] for entry in entries]))
+    except (DvcException, ConfigError, OSError) as error:
+        raise VistuneError(f"DVC's remote does not answer: {error}. Check `dvc remote list` and your access.") from None
+    return [entry["relpath"] for entry in entries if entry["md5"] not in held]
+
+
+def commit_exists(sha: str) -> bool:
+    """Whether the repository has a commit."""
+    return bool(_git(repository(), "rev-parse", "--verify", "--quiet", f"{sha}^{{commit}}"))
+
+
+def code_at(sha: str, stages: Sequence[str]) -> dict[str, str]:
+    """`stages.code_digest` of stages as commit `sha` has their code; empty when it cannot be computed there."""
+    folders = ["vistune", *sorted({folder for stage in stages for folder in STAGES[stage].reads})]
+    say = f"print(json.dumps({{s: code_digest(s) for s in {list(stages)!r}}}))"
+    with tempfile.TemporaryDirectory() as place:
+        archive = Path(place) / "code.tar"
+        _git(repository(), "archive", "--format=tar", "-o", str(archive), sha, "--", *folders)
+        if not archive.is_file() or not archive.stat().st_size:  # git leaves an empty file where it fails
+            return {}
+        with tarfile.open(archive) as tar:
+            tar.extractall(place, filter="data")
+        environment = {**os.environ, "PYTHONPATH": place, "VISTUNE_ROOT": place}
+        command = [sys.executable, "-c", f"import json; from vistune.stages import code_digest; {say}"]
+        done = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else {}
 
 
 def recorded_md5(stage: str) -> str:

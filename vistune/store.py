@@ -22,6 +22,7 @@ from vistune.errors import VistuneError
 from vistune.files import inside, read_json, write_json
 from vistune.hashing import file_digest, merkle_root
 from vistune.imagefile import MAX_IMAGE_PIXELS, decode, describe_image
+from vistune.imageshards import ShardedImages
 from vistune.imagestore import INDEX, ImageStore, LooseImages, image_path, open_store
 from vistune.records import SCHEMA_VERSION, ImageRef, Reject, Sample
 from vistune.schema import from_batch, to_batch
@@ -36,6 +37,8 @@ __all__ = [
     "MAX_IMAGE_PIXELS",
     "RecordWriter",
     "add_image",
+    "add_images",
+    "copy_records",
     "counts",
     "describe_image",
     "image_path",
@@ -50,6 +53,9 @@ __all__ = [
 ]
 
 MANIFEST = "records.json"
+
+LOOSE = 2_000
+"""Images of a release that lie in files of their own; more are put in shards."""
 
 BATCH = 2_000
 """Records that are turned into columns, or back, at a time."""
@@ -102,6 +108,18 @@ def write_rejects(folder: Path, rejects: Iterable[Reject]) -> int:
 
 def read_rejects(folder: Path) -> Iterator[Reject]:
     return _read(folder, "rejects", Reject)
+
+
+def copy_records(folder: Path, kind: str, out: RecordWriter) -> None:
+    """Adds the records of a folder to those that `out` will sort and write."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for shard in shards(folder, kind):
+        with pq.ParquetFile(inside(folder, shard.name)) as file:
+            for batch in file.iter_batches(BATCH):
+                for part in pa.Table.from_batches([batch]).cast(out.schema).to_batches():
+                    out.add(part)
 
 
 def counts(entered: int, kept: int, rejects: Iterable[Reject] | Mapping[str, int]) -> dict[str, Any]:
@@ -208,6 +226,14 @@ def add_image(folder: Path, source: Path, image: ImageRef) -> ImageRef:
     Raises VistuneError when the bytes are not those the reference names."""
     LooseImages(folder).add([(image, source)])
     return replace(image, path=image_path(image.sha256, image.format))
+
+
+def add_images(folder: Path, images: Iterable[tuple[ImageRef, Path]], count: int) -> None:
+    """Places `count` image files (reference, file) under their digests in a new `folder`: up to `LOOSE` as files of
+    their own, more in shards, since DVC, copying and listing take their time for each file. Raises VistuneError when
+    the bytes of one are not those its reference names."""
+    store: ImageStore = LooseImages(folder) if count <= LOOSE else ShardedImages(folder)
+    store.add(images)
 
 
 def open_image(root: Path, image: ImageRef) -> Image.Image:

@@ -10,7 +10,9 @@ import pytest
 
 from vistune import promote, tracking
 from vistune.files import tree_digest, write_json
-from vistune.stages import Context
+from vistune.stages import Context, code_digest
+
+CLEAN = {"git.sha": "c" * 40, "git.dirty": "false"}
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +26,7 @@ def store(database, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database / 'mlflow.db'}")
     monkeypatch.setenv("VISTUNE_HOME", str(database))
     monkeypatch.setenv("VISTUNE_TRACKING", "on")
+    monkeypatch.setattr("vistune.lineage.ids", lambda: CLEAN)
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def run_id(store):
 def write_receipt(folder: Path, stage: str, digest: str, inputs: dict[str, str]) -> None:
     details = {"base": {"family": "small", "vision": "package:efficientnet-lite0", "language": "org/own-lm"}}
     write_json(folder / "receipt.json", {"stage": stage, "digest": digest, "summary": {"details": details}})
-    write_json(folder / "execution.json", {"key": f"key-{stage}", "inputs": inputs, "code": f"code-{stage}"})
+    write_json(folder / "execution.json", {"key": f"key-{stage}", "inputs": inputs, "code": code_digest(stage)})
 
 
 def write_scores(folder: Path, model: Path, verdict: str, score: float) -> None:
@@ -51,6 +54,13 @@ def write_scores(folder: Path, model: Path, verdict: str, score: float) -> None:
     entry = {"name": "naming", "majority": 0.25, "scores": scores}
     card = {"models": {"tuned": tree_digest(model)}, "primary": "accuracy", "benchmarks": [entry], "groups": []}
     write_json(folder / "scorecard.json", card)
+    write_answers(folder, ["a", "b"])
+
+
+def write_answers(folder: Path, items: list[str]) -> None:
+    about = {"benchmark": "naming", "image": "0" * 64, "question": "What is it?", "gold": "cat", "answer": "dog"}
+    asked = [{**about, "item": i, "model": m, "condition": "image"} for i in items for m in ("base", "tuned")]
+    (folder / "answers.jsonl").write_text("".join(json.dumps(a) + "\n" for a in asked))
 
 
 @pytest.fixture

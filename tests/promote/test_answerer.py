@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from vistune import models
 from vistune.errors import VistuneError
 from vistune.promote import answerer
 from vistune.promote.answerer import Answerer, read_image, rows
@@ -29,16 +30,20 @@ def path(tmp_path) -> Path:
 
 
 @pytest.fixture
-def model(monkeypatch):
+def model():
     """An answerer whose model answers with the picture's first pixel, the question, and the limit."""
     calls = []
 
-    def generate(model, image, questions, max_new_tokens):
-        calls.append(len(questions))
-        return [f"{image.getpixel((0, 0))[0]} {q} {max_new_tokens}" for q in questions]
+    def generate(conversations, images, max_new_tokens):
+        calls.append(len(conversations))
+        return [
+            f"{image.getpixel((0, 0))[0]} {question.text} {max_new_tokens}"
+            for (question,), (image,) in zip(conversations, images, strict=True)
+        ]
 
-    monkeypatch.setitem(vars(models), "generate", generate)  # looked up here first, so that torch is not loaded
-    return SimpleNamespace(predict=Answerer().predict, calls=calls)
+    answerer = Answerer()
+    answerer.model = SimpleNamespace(generate=generate)
+    return SimpleNamespace(predict=answerer.predict, calls=calls)
 
 
 def test_path_base64_and_data_uri_are_the_same_picture(path):
@@ -76,6 +81,50 @@ def test_a_turned_photograph_comes_upright():
 def test_what_is_no_image_is_refused(text, message):
     with pytest.raises(VistuneError, match=message):
         read_image(text)
+
+
+class Images(BaseHTTPRequestHandler):
+    """/red.png, /large, /moved to another address, and nothing else."""
+
+    def do_GET(self):
+        body = {"/red.png": base64.b64decode(encoded()), "/large": b"x" * 5000}.get(self.path, b"")
+        self.send_response(200 if body else 302 if self.path == "/moved" else 404)
+        if self.path == "/moved":
+            self.send_header("Location", "/red.png")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        """Nothing: the test's output is for the test."""
+
+
+@pytest.fixture(scope="module")
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Images) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_an_address_is_fetched_only_from_an_allowed_origin(server, monkeypatch):
+    with pytest.raises(VistuneError, match="VISTUNE_IMAGE_ORIGINS is not set"):
+        read_image(f"{server}/red.png")
+    monkeypatch.setenv("VISTUNE_IMAGE_ORIGINS", f"https://images.example.org {server}")
+    assert read_image(f"{server}/red.png").getpixel((0, 0)) == (200, 10, 10)
+    port = server.rpartition(":")[2]
+    monkeypatch.setattr(answerer, "MAX_IMAGE_BYTES", 4000)
+    for address, message in [
+        (f"http://localhost:{port}/red.png", "not one of VISTUNE_IMAGE_ORIGINS"),
+        (f"https://127.0.0.1:{port}/red.png", "not one of VISTUNE_IMAGE_ORIGINS"),
+        (f"http://127.0.0.1:{port}@evil.example/red.png", "not one of VISTUNE_IMAGE_ORIGINS"),
+        (f"http://me:pw@127.0.0.1:{port}/red.png", "not one of VISTUNE_IMAGE_ORIGINS"),
+        ("file:///etc/passwd", "not one of VISTUNE_IMAGE_ORIGINS"),
+        (f"{server}/moved", "answered 302 .a redirect, which is not followed"),
+        (f"{server}/none", "answered 404"),
+        (f"{server}/large", "more than 4,000 bytes"),
+    ]:
+        with pytest.raises(VistuneError, match=message):
+            read_image(address)
 
 
 def test_a_format_with_other_parsers_is_refused():

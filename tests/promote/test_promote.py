@@ -33,6 +33,12 @@ def quick(uploads, monkeypatch):
     monkeypatch.setattr(tracking, "log_vlm", once)
 
 
+def write_answers(folder: Path, items: list[str]) -> None:
+    """The same answers, about other items."""
+    first = json.loads((folder / "answers.jsonl").read_text().splitlines()[-1])
+    (folder / "answers.jsonl").write_text("".join(json.dumps({**first, "item": i}) + "\n" for i in items))
+
+
 def rewire(folder: Path, inputs: dict[str, str]) -> None:
     """Changes which inputs the receipt of a stage says it read."""
     write_json(folder / "execution.json", json.loads((folder / "execution.json").read_text()) | {"inputs": inputs})
@@ -179,8 +185,7 @@ def test_champion_previous_and_rollback(make, go, tmp_path):
     assert (alias(name, "champion"), alias(name, "previous_champion")) == ("1", "")
     with pytest.raises(VistuneError, match="first champion"):
         promote.rollback(name, home)
-    events = [(e["event"], e["version"], e["previous"]) for e in Journal(home / "promotions.jsonl").events(name)]
-    assert [e for e in events if e[0] != "register"] == [
+    assert moves(tmp_path, name) == [
         ("promote", "1", ""),
         ("promote", "2", "1"),
         ("promote", "3", "2"),
@@ -225,34 +230,109 @@ def test_a_champion_that_moved_meanwhile_stays(make, go, monkeypatch):
     assert alias("race", "challenger") == "3"
 
 
-def test_a_kill_between_move_and_log_is_completed(make, go, tmp_path, monkeypatch):
+def test_a_kill_between_log_and_move_is_completed(make, go, tmp_path, monkeypatch):
     go(make(model="a"), "killed")
     inputs = make(model="b")
+    move = tracking.set_alias
 
-    def die(journal, kind, *rest):
-        if kind == "promote":
+    def die(name, which, version):
+        if which == "champion":
             raise KeyboardInterrupt
-        return once(journal, kind, *rest)
+        move(name, which, version)
 
-    once = registry._once
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(registry, "_once", die)
+        patch.setattr(tracking, "set_alias", die)
         go(inputs, "killed")
-    go(inputs, "killed")
-    events = Journal(tmp_path / "home/promotions.jsonl").events("killed")
-    assert [(e["event"], e["version"], e["previous"]) for e in events if e["event"] == "promote"] == [
-        ("promote", "1", ""),
-        ("promote", "2", "1"),
-    ]
+    assert alias("killed", "champion") == "1"
+    assert go(inputs, "killed")["champion"] == "2"
+    assert moves(tmp_path, "killed") == [("promote", "1", ""), ("promote", "2", "1")]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tracking, "set_alias", die)
+        promote.rollback("killed", tmp_path / "home")
+    assert alias("killed", "champion") == "2"
+    promote.rollback("killed", tmp_path / "home")
+    assert (alias("killed", "champion"), alias("killed", "previous_champion")) == ("1", "")
+    assert moves(tmp_path, "killed")[2:] == [("rollback", "1", "2")]
 
 
-def test_a_dirty_tree_is_held_back_when_asked(make, go, monkeypatch):
-    monkeypatch.setattr("vistune.lineage.ids", lambda: {"git.sha": "abc", "git.dirty": "true"})
-    out = go(make(), "dirty", require_clean_git=True)
+def moves(tmp_path, name) -> list[tuple[str, str, str]]:
+    events = Journal(tmp_path / "home/promotions.jsonl").events(name)
+    return [(e["event"], e["version"], e["previous"]) for e in events if e["event"] != "register"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ({"git.sha": "abc", "git.dirty": "true"}, "git tree has uncommitted changes"),
+        ({}, "git commit is not known"),
+    ],
+)
+def test_code_that_is_not_committed_is_held_back(make, go, monkeypatch, ids, message):
+    name = f"held-{len(ids)}"
+    monkeypatch.setattr("vistune.lineage.ids", lambda: ids)
+    out = go(make(), name)
     assert out["aliases"] == ["challenger"]
-    assert "uncommitted changes" in out["reasons"][-1]
-    monkeypatch.setattr("vistune.lineage.ids", lambda: {"git.sha": "abc", "git.dirty": "false"})
-    assert go(make(model="clean"), "dirty", require_clean_git=True)["aliases"] == ["challenger", "champion"]
+    assert f"held back: the {message}" in out["reasons"][-1]
+    assert go(make(model="b"), name, require_clean_git=False)["aliases"] == ["challenger", "champion"]
+
+
+def test_a_model_of_code_that_no_commit_holds_is_held_back(make, go, run_id):
+    """The tree is clean now; the code that tuned was another, and only its run can say which commit that was."""
+    inputs = make(model="other")
+    made = inputs["tune"] / "execution.json"
+    write_json(made, json.loads(made.read_text()) | {"code": "another"})
+    out = go(inputs, "code")
+    assert (out["aliases"], "tune.git.sha" in out["lineage"]) == (["challenger"], False)
+    assert "the code that ran stage tune is of no known commit" in out["reasons"][-1]
+    tracking.runs.connect().set_tag(run_id, "git.sha", "e" * 40)
+    tracking.runs.connect().set_tag(run_id, "git.dirty", "false")
+    write_json(made, json.loads(made.read_text()) | {"run_id": run_id})
+    out = go(inputs, "code")
+    assert (out["aliases"], out["lineage"]["tune.git.sha"]) == (["challenger", "champion"], "e" * 40)
+
+
+def test_a_changed_evaluation_set_is_held_back(make, go):
+    go(make(model="a"), "questions")
+    inputs = make(model="b")
+    write_answers(inputs["evaluate"], ["a", "b", "c"])
+    out = go(inputs, "questions")
+    assert out["aliases"] == ["challenger"]
+    assert "the evaluation set changed: champion version 1 was measured on questions" in out["reasons"][-1]
+    assert go(inputs, "questions", allow_new_evaluation=True)["aliases"] == ["challenger", "champion"]
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "no answer of the tuned"), ("{}\n", "line 1"), ("x", "line 1")])
+def test_a_scorecard_without_its_answers_registers_nothing(make, go, text, message):
+    inputs = make()
+    (inputs["evaluate"] / "answers.jsonl").write_text(text)
+    with pytest.raises(VistuneError, match=message):
+        go(inputs, "answerless")
+    (inputs["evaluate"] / "answers.jsonl").unlink()
+    with pytest.raises(VistuneError, match="kept no answers"):
+        go(inputs, "answerless")
+    assert tracking.search_versions("answerless") == []
+
+
+def test_a_log_that_was_cut_or_edited_stops_the_next_promotion(make, go, tmp_path):
+    log = tmp_path / "home/promotions.jsonl"
+    go(make(model="a"), "cut")
+    go(make(model="b"), "cut")
+    whole, third = log.read_bytes(), make(model="c")
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) == 4
+    for n in range(1, 4):
+        log.write_bytes(b"".join(lines[:n] + lines[n + 1 :]))
+        with pytest.raises(
+            VistuneError, match="was edited" if n < 3 else "was cut: it lacks the promote of cut version 2"
+        ):
+            go(third, "cut")
+        log.write_bytes(whole)
+    log.write_bytes(whole.replace(b'"verdict":"pass"', b'"verdict":"fail"', 1))
+    with pytest.raises(VistuneError, match="line 2 does not follow"):
+        promote.rollback("cut", tmp_path / "home")
+    log.write_bytes(whole + b'{"after":"half a li')
+    assert go(third, "cut")["champion"] == "3"
 
 
 def test_events_are_in_the_registry_too(make, go, tmp_path):
@@ -296,6 +376,8 @@ def test_the_card_says_what_the_model_is_and_how_it_was_measured(make, go, tmp_p
     card = (tmp_path / "out/model_card.md").read_text()
     for part in (
         "not photographs",
+        "Intended for trying, testing and comparing",
+        "Not for decisions about people",
         "**pass**",
         "- because",
         "| naming | 80.0 [80.0, 80.0] | 30.0 [30.0, 30.0] |",

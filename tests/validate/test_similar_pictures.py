@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageDraw
 
 from vistune.hashing import keyed
-from vistune.similar import describe, near_pairs, thumb_difference
+from vistune.similar import describe, near_matches, near_pairs, thumb_difference
 
 HAMMING, DIFFERENCE = 8, 0.2  # the defaults of Params
 SIZE = 224
@@ -140,6 +140,20 @@ def test_lookup_finds_exactly_the_pairs_within_the_distance(bases, changes, hamm
         if (hashes[i] ^ hashes[j]).bit_count() <= hamming
     ]
     assert near_pairs(array, thumbs, hamming, 0.0) == expected
+    cut = len(hashes) // 2
+    across = [(i, j - cut) for i, j in expected if i < cut <= j]
+    assert near_matches((array[:cut], thumbs[:cut]), (array[cut:], thumbs[cut:]), hamming, 0.0) == across
+
+
+@pytest.mark.parametrize("bands", [3, 4, 5, 9])
+def test_any_number_of_bands_finds_the_same(monkeypatch, bands):
+    monkeypatch.setattr("vistune.similar._bands", lambda left, right, hamming: bands)
+    drawn = np.random.default_rng(0)
+    left = drawn.integers(0, 1 << 63, 40, dtype=np.uint64)
+    flips = [sum(1 << int(bit) for bit in drawn.choice(64, n % 12, replace=False)) for n in range(40)]
+    right = left ^ np.array(flips, dtype=np.uint64)
+    thumbs = np.zeros((40, 16, 16, 3), dtype=np.uint8)
+    assert near_matches((left, thumbs), (right, thumbs), 8, 0.0) == [(n, n) for n in range(40) if n % 12 <= 8]
 
 
 def test_a_large_bucket_is_compared_in_blocks(monkeypatch):

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Params:
     name: str = "vistune-demo"  # of the registered model
-    require_clean_git: bool = False  # champion only from a known commit and an unchanged working tree
+    require_clean_git: bool = True  # champion only from code that is committed
+    allow_new_evaluation: bool = False  # champion although the last one was measured on other questions
     data_statement: str = ""  # first paragraph of the model card's data section; empty: written from the sources
 
 
@@ -34,7 +35,7 @@ def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Conte
     evidence = collect(inputs, context.seed, params.require_clean_git)
     card = output / "model_card.md"
     write_text(card, model_card(params.name, params.data_statement, evidence, inputs))
-    outcome = registry.settle(params.name, inputs["tune"] / "model", evidence, card, context)
+    outcome = registry.settle(params, inputs, evidence, card, context)
     print(outcome.message(), flush=True)
     facts = outcome.facts() | {"lineage": evidence.lineage, "runs": evidence.runs}
     write_json(output / "promotion.json", facts)

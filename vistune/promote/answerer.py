@@ -1,7 +1,7 @@
 """The registered model as a function: rows of (image, question) in, answers out, greedy.
 
-An image is a path on the machine that answers, base64 bytes, or a data URI. Addresses are refused: a server that
-fetches what a request names can be sent anywhere.
+An image is a path on the machine that answers, base64 bytes, a data URI, or an address of an origin that the owner of
+the server allows (see `address`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistune.errors import VistuneError
+from vistune.promote.address import fetch
 from vistune.store import MAX_IMAGE_PIXELS
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 MAX_QUESTION = 4000  # characters
 MAX_NEW_TOKENS = 512
+
+TOGETHER = 16
+"""Questions answered at once: bounds memory."""
 
 
 class Answerer:
@@ -39,7 +43,7 @@ class Answerer:
     def predict(self, context: Any, model_input: Any, params: Mapping[str, Any] | None = None) -> list[str]:
         """model_input: a DataFrame, or a list of mappings, with `image` and `question`. All rows are checked before
         the first is answered. Raises VistuneError naming the row (from 0) and what is wrong with it."""
-        from vistune.models import generate
+        from vistune.records import Message
 
         limit = (params or {}).get("max_new_tokens", 32)
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_NEW_TOKENS:
@@ -51,9 +55,12 @@ class Answerer:
         pictures = {image: _at_row(members[0], read_image, image) for image, members in groups.items()}
         answers = [""] * len(asked)
         for image, members in groups.items():
-            questions = [asked[n][1] for n in members]
-            for n, answer in zip(members, generate(self.model, pictures[image], questions, limit), strict=True):
-                answers[n] = answer
+            for start in range(0, len(members), TOGETHER):
+                part = members[start : start + TOGETHER]
+                conversations = [[Message("user", asked[n][1], (0,))] for n in part]
+                found = self.model.generate(conversations, [[pictures[image]]] * len(part), limit)
+                for n, answer in zip(part, found, strict=True):
+                    answers[n] = answer
         return answers
 
 
@@ -91,8 +98,8 @@ def _at_row(n: int, function: Any, *arguments: Any) -> Any:
 
 
 def read_image(text: str) -> Image.Image:
-    """The upright RGB picture that `text` names or holds. Raises VistuneError for an address, for what is no image,
-    and, before any pixel is decoded, for one that is too large."""
+    """The upright RGB picture that `text` names or holds. Raises VistuneError for an address that is not allowed, for
+    what is no image, and, before any pixel is decoded, for one that is too large."""
     from PIL import Image, ImageOps
 
     data = _bytes(text)
@@ -112,9 +119,7 @@ def _bytes(text: str) -> bytes:
             raise VistuneError("a data URI must be `data:image/...;base64,...`.")
         return _base64(body)
     if "://" in text[:32]:
-        raise VistuneError(
-            f"{_short(text)} is an address, and addresses are not fetched. Send the file's bytes in base64."
-        )
+        return fetch(text, MAX_IMAGE_BYTES)
     path = Path(text)
     try:
         if len(text) < 4096 and path.is_file():

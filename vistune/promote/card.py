@@ -32,7 +32,7 @@ mlflow.set_tracking_uri("sqlite:///mlflow.db")  # from the repository; or your s
 model = mlflow.pyfunc.load_model("models:/{name}@challenger")  # or @champion
 model.predict(pd.DataFrame({{"image": ["scene.png"], "question": ["What is in the picture?"]}}))
 ```
-An image is a path, base64 bytes, or a data URI; addresses are refused."""
+An image is a path, base64 bytes, or a data URI; an address only if its origin is in `VISTUNE_IMAGE_ORIGINS`."""
 
 
 def model_card(name: str, statement: str, evidence: Evidence, inputs: Mapping[str, Path]) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vistune import lineage
+from vistune import lineage, tracking
 from vistune.errors import VistuneError
 from vistune.files import files_under, read_json, tree_digest
+from vistune.hashing import digest as digest_of
 from vistune.hashing import file_digest
-from vistune.stages import Receipt, receipt
+from vistune.stages import Receipt, code_digest, receipt
 
 VERDICTS = ("pass", "fail", "inconclusive")
 
@@ -52,7 +54,7 @@ def collect(inputs: Mapping[str, Path], seed: int, require_clean_git: bool = Fal
     digest = release.get("digest") if isinstance(release, dict) else None
     if not isinstance(digest, str) or not digest:
         raise _refused("release.json of stage validate has no digest, so nothing says what the model learned from")
-    ids = lineage.ids()
+    ids = lineage.ids() | lineage.remote(receipts["sources"].dvc_md5)
     model, scorecard = model_digest(Path(inputs["tune"]) / "model"), file_digest(folder / "scorecard.json")
     scored = card.get("models", {}).get("tuned") if isinstance(card, dict) else None
     if scored != model:
@@ -63,16 +65,16 @@ def collect(inputs: Mapping[str, Path], seed: int, require_clean_git: bool = Fal
         "release.sha256": digest,
         "seed": str(seed),
         "base.models": base_models(receipts["tune"]),
+        "evaluation.sha256": evaluation_digest(folder),
+        "gate.sha256": digest_of(read_json(folder / "verdict.json").get("gate")),
         **ids,
     }
     for stage, r in receipts.items():
         table |= {f"{stage}.digest": r.digest, f"{stage}.key": r.key, f"{stage}.code": r.code}
         table |= {f"{stage}.run_id": r.run_id, f"dvc.{stage}.md5": r.dvc_md5}
-    hold = ""
-    if require_clean_git and not ids.get("git.sha"):
-        hold = "the git commit is not known (promote.require_clean_git is set)"
-    elif require_clean_git and ids.get("git.dirty") == "true":
-        hold = "the git tree has uncommitted changes (promote.require_clean_git is set)"
+    commits = {stage: commit_of(r, ids) for stage, r in receipts.items()}
+    table |= {f"{stage}.git.sha": sha for stage, sha in commits.items()}
+    hold = _unclean(ids, commits) if require_clean_git else ""
     return Evidence(
         verdict,
         reasons,
@@ -82,6 +84,56 @@ def collect(inputs: Mapping[str, Path], seed: int, require_clean_git: bool = Fal
         {stage: r.run_id for stage, r in receipts.items() if r.run_id},
         hold,
     )
+
+
+def commit_of(done: Receipt, ids: Mapping[str, str]) -> str:
+    """The commit whose code made an output: this one, when the code is still the same and all of it committed; else
+    the one that its MLflow run names, if that tree was clean; empty when no commit holds the code."""
+    if ids.get("git.dirty") == "false" and done.code in ("", code_digest(done.stage)):
+        return ids["git.sha"]
+    tags = tracking.run_tags(done.run_id) if done.run_id and tracking.enabled() else {}
+    return tags.get("git.sha", "") if tags.get("git.dirty") == "false" else ""
+
+
+def _unclean(ids: Mapping[str, str], commits: Mapping[str, str]) -> str:
+    """Why the code that made the model cannot be looked up; empty when it can."""
+    if not ids.get("git.sha"):
+        return (
+            "the git commit is not known. Work in a git checkout, set VISTUNE_GIT_SHA in an image, or allow it with "
+            "promote.require_clean_git=false"
+        )
+    if ids.get("git.dirty") == "true":
+        return (
+            "the git tree has uncommitted changes (`git status` lists them). Commit them, or allow it with "
+            "promote.require_clean_git=false"
+        )
+    lost = [stage for stage, sha in commits.items() if not sha]
+    if lost:
+        return (
+            f"the code that ran stage {lost[0]} is of no known commit: it differs from commit {ids['git.sha'][:12]}, "
+            f"and its run names no clean one. Run `vistune {lost[0]}` and the stages after it again"
+        )
+    return ""
+
+
+def evaluation_digest(folder: Path) -> str:
+    """Digest of what was asked: benchmark, item, image, question and right answer of everything the tuned model was
+    asked about the true image. Two scorecards can be compared when it is the same."""
+    path = folder / "answers.jsonl"
+    if not path.is_file():
+        raise _refused("stage evaluate kept no answers (answers.jsonl), so nothing says what the model was asked")
+    asked = set()
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                a = json.loads(line)
+                if (a["model"], a["condition"]) == ("tuned", "image"):
+                    asked.add((a["benchmark"], a["item"], a["image"], a["question"], a["gold"]))
+            except (json.JSONDecodeError, KeyError, TypeError):
+                raise _refused(f"line {number} of answers.jsonl is no answer") from None
+    if not asked:
+        raise _refused("answers.jsonl holds no answer of the tuned model about the true image")
+    return digest_of(sorted(asked))
 
 
 def read_verdict(path: Path) -> tuple[str, tuple[str, ...]]:

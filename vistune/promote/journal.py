@@ -1,6 +1,7 @@
-"""The promotion log: one JSON line for every move of an alias, never changed afterwards.
+"""The promotion log: one JSON line for every move of an alias, written before the move and never changed afterwards.
 
-Each line carries the digest of the line before it, so that an edited or deleted line shows.
+Each line carries the digest of the line before it, so that an edited or deleted line shows. The registry keeps a copy
+of each, so that lines missing at the end show too, and so that other machines can read them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import getpass
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Journal:
             try:
                 event = json.loads(line)
                 after = event["after"]
-            except (json.JSONDecodeError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError):
                 raise VistuneError(f"{self.path}, line {number} is no event of a promotion log.") from None
             if after != last:
                 raise VistuneError(
@@ -55,6 +56,18 @@ class Journal:
             found.append(event)
         return [e for e in found if not name or e["name"] == name]
 
+    def check(self, kept: Iterable[Mapping[str, Any]]) -> None:
+        """Raises VistuneError when the log lacks an event that the registry has kept (`kept`) and that followed a line
+        of this log: its end was cut off. Events that other machines logged follow lines that are not here."""
+        here = {digest(event) for event in self.events()}
+        for event in kept:
+            if event.get("after") in here and digest(dict(event)) not in here:
+                raise VistuneError(
+                    f"{self.path} was cut: it lacks the {event.get('event')} of {event.get('name')} version "
+                    f"{event.get('version')} at {event.get('when')}, which the registry has in the version's tags "
+                    "`promotion.*`. Restore the file from a copy."
+                )
+
     def append(self, event: dict[str, Any]) -> dict[str, Any]:
         """Adds who, when and the digest of the last line to `event`, writes it durably, and returns it."""
         events = self.events()
@@ -62,16 +75,21 @@ class Journal:
         event = {**event, "who": who(), "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "after": after}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "ab") as f:
-            f.truncate(sum(len(line.encode()) for line in self._lines()))  # half a line, left by a killed process
+            f.truncate(sum(map(len, self._lines())))  # half a line, left by a killed process
             f.write(canonical(event) + b"\n")
             f.flush()
             os.fsync(f.fileno())
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the name of a new file
+        finally:
+            os.close(folder)
         return event
 
-    def _lines(self) -> list[str]:
+    def _lines(self) -> list[bytes]:
         if not self.path.is_file():
             return []
-        return [s for s in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if s.endswith("\n")]
+        return [line + b"\n" for line in self.path.read_bytes().split(b"\n")[:-1]]
 
 
 def who() -> str:

@@ -1,14 +1,15 @@
 """Model versions and their aliases: `challenger` on registration, `champion` and `previous_champion` by the gate.
 
 MLflow has no compare-and-set, so the champion is read when deciding and again just before moving the alias: if it
-moved in between, nothing is changed. Every version that becomes champion remembers which one it replaced, so that
-rolling back twice goes back two steps.
+moved in between, nothing is changed. The log is written before the alias moves, so that no move is missing from it; a
+process that was killed in between completes the move when it is run again. Every version that becomes champion
+remembers which one it replaced, so that rolling back twice goes back two steps.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,18 @@ from vistune.errors import VistuneError
 from vistune.hashing import canonical
 from vistune.promote.evidence import Evidence
 from vistune.promote.journal import FILE, Journal
+from vistune.promote.turn import turn
 
 if TYPE_CHECKING:
+    from vistune.promote import Params
     from vistune.stages import Context
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous_champion"
 GATE, REASONS, REPLACED, ROLLED_BACK = "gate", "gate.reasons", "champion.replaced", "champion.rolled_back"
+
+MOVES = ("promote", "rollback")
+EVENT = "promotion."
+"""Tags of a version that hold its events begin with this."""
 
 DESCRIPTION = 5000  # characters of a version's description that every MLflow back end stores
 
@@ -75,34 +82,61 @@ def check_name(name: str) -> None:
         raise VistuneError(f"promote.name {name!r} cannot name a model: use letters, digits, '-', '_', '.' and spaces.")
 
 
-def settle(name: str, model: Path, evidence: Evidence, card: Path, context: Context) -> Outcome:
+def settle(params: Params, inputs: Mapping[str, Path], evidence: Evidence, card: Path, context: Context) -> Outcome:
     """Registers the model (once for the same model and scorecard) and moves the aliases the evidence allows."""
+    name = params.name
     if not tracking.enabled():
         return Outcome(name, "", False, "", "", evidence.verdict, evidence.reasons, {})
     journal = Journal(context.home / FILE)
     with journal.locked():
-        before = _number(tracking.get_alias(name, CHAMPION))
+        journal.check(history(name))
+        before = tracking.get_alias(name, CHAMPION)
         found = find(name, evidence)
-        version = found or _register(name, model, evidence, card, context.run_id)
-        _once(journal, "register", version, before, evidence)
+        version = found or _register(name, inputs, evidence, card, context.run_id)
+        _once(journal, "register", version, _number(before), evidence)
         _tag(version, GATE, evidence.verdict)
         _tag(version, REASONS, _json(evidence.reasons))
         if _number(tracking.get_alias(name, CHALLENGER)) != version.version:
             tracking.set_alias(name, CHALLENGER, version.version)
         reasons = list(evidence.reasons)
-        if evidence.hold:
-            reasons.append(f"held back: {evidence.hold}")
-        if evidence.champion and ROLLED_BACK in version.tags:
-            reasons.append(f"held back: it was rolled back {version.tags[ROLLED_BACK]}; tune or evaluate anew")
-        elif evidence.champion:
-            replaced = move(name, version, before)
-            _once(journal, "promote", version, replaced, evidence)
+        held = "" if evidence.verdict != "pass" else held_back(params, evidence, version, before)
+        if held:
+            reasons.append(f"held back: {held}.")
+        elif evidence.verdict == "pass":
+            with turn(name):
+                promote(journal, version, _number(before), evidence)
         champion = _number(tracking.get_alias(name, CHAMPION))
         previous = _number(tracking.get_alias(name, PREVIOUS))
         own = [e for e in journal.events(name) if e["version"] == version.version]
+        _keep(version, own)
     return Outcome(
         name, version.version, found is not None, champion, previous, evidence.verdict, tuple(reasons), own[-1]
     )
+
+
+def held_back(params: Params, evidence: Evidence, version: tracking.Version, champion: tracking.Version | None) -> str:
+    """Why a version that passed the gate does not become champion; empty when it does."""
+    if ROLLED_BACK in version.tags:
+        return f"it was rolled back {version.tags[ROLLED_BACK]}; tune or evaluate anew"
+    if evidence.hold or champion is None or champion.version == version.version or params.allow_new_evaluation:
+        return evidence.hold
+    key = "evaluation.sha256"
+    before, now = champion.tags.get(key, ""), evidence.lineage[key]
+    if before == now:
+        return ""
+    return (
+        f"the evaluation set changed: champion version {champion.version} was measured on questions "
+        f"{before[:12] or '(not recorded)'}, this version on {now[:12]}, so the two scores cannot be compared. "
+        "Evaluate on the same questions, or allow it with promote.allow_new_evaluation=true"
+    )
+
+
+def history(name: str) -> list[dict[str, Any]]:
+    """The events that the registry has kept of all versions of `name`, oldest first."""
+    kept = [
+        json.loads(value) for v in tracking.search_versions(name) for k, value in v.tags.items() if k.startswith(EVENT)
+    ]
+    return sorted(kept, key=lambda e: (e["when"], int(e["version"]), e["event"] != "register"))
 
 
 def find(name: str, evidence: Evidence) -> tracking.Version | None:
@@ -112,7 +146,7 @@ def find(name: str, evidence: Evidence) -> tracking.Version | None:
     return next((v for v in versions if wanted.items() <= v.tags.items()), None)
 
 
-def _register(name: str, model: Path, evidence: Evidence, card: Path, own_run: str) -> tracking.Version:
+def _register(name: str, inputs: Mapping[str, Path], evidence: Evidence, card: Path, own_run: str) -> tracking.Version:
     """A version made from the run that tuned the model, or from this run where MLflow does not know that one."""
     trained = evidence.runs.get("tune", "")
     run = trained if trained and tracking.run_exists(trained) else own_run
@@ -120,31 +154,39 @@ def _register(name: str, model: Path, evidence: Evidence, card: Path, own_run: s
         raise VistuneError("no MLflow run to register the model from. Run `vistune promote`, which opens one.")
     code = Path(__file__).with_name("serving.py")
     requirement = f"vistune[train,track]=={vistune.__version__}"
+    model = Path(inputs["tune"]) / "model"
     uri = tracking.log_vlm(model, code, run, name="model", requirements=[requirement], metadata=evidence.lineage)
+    for file in (card, Path(inputs["evaluate"]) / "scorecard.json", Path(inputs["evaluate"]) / "verdict.json"):
+        tracking.log_file(run, file, evidence_folder(evidence.scorecard))
     tags = {**evidence.lineage, GATE: evidence.verdict, REASONS: _json(evidence.reasons)}
     version = tracking.register_version(uri, name, run, tags)
     tracking.describe_version(name, version.version, _description(card.read_text(encoding="utf-8")))
-    tracking.log_file(run, card)
     return version
 
 
-def move(name: str, version: tracking.Version, expected: str) -> str:
-    """Makes `version` the champion of `name` if the champion still is `expected` ("": none), and returns the one it
-    replaces. Raises VistuneError, with nothing changed, when another one is champion."""
-    current = _number(tracking.get_alias(name, CHAMPION))
+def evidence_folder(scorecard: str) -> str:
+    """Where a version's run keeps card, scorecard and verdict: a model may be measured more than once."""
+    return f"evidence/{scorecard[:12]}"
+
+
+def promote(journal: Journal, version: tracking.Version, expected: str, evidence: Evidence) -> None:
+    """Makes `version` the champion if the champion still is `expected` ("": none), logging it first. Raises
+    VistuneError, with nothing changed, when another one is champion."""
+    name, current = version.name, _number(tracking.get_alias(version.name, CHAMPION))
     if current != expected:
         raise VistuneError(
             f"the champion of {name} changed from version {expected or 'none'} to {current or 'none'} while version "
             f"{version.version} was being decided; nothing was moved. Look at the new champion, then run "
             "`vistune promote` again."
         )
+    replaced = version.tags.get(REPLACED, "") if current == version.version else current
+    _once(journal, "promote", version, replaced, evidence)
     if current == version.version:
-        return version.tags.get(REPLACED, "")
+        return
     if current:
         tracking.set_alias(name, PREVIOUS, current)
     tracking.set_version_tag(name, version.version, REPLACED, current)
     tracking.set_alias(name, CHAMPION, version.version)
-    return current
 
 
 def rollback(name: str, home: Path) -> str:
@@ -153,25 +195,31 @@ def rollback(name: str, home: Path) -> str:
     if not tracking.enabled():
         raise VistuneError("rollback needs MLflow: unset VISTUNE_TRACKING.")
     journal = Journal(home / FILE)
-    with journal.locked():
-        current, previous = tracking.get_alias(name, CHAMPION), tracking.get_alias(name, PREVIOUS)
-        if current is None:
-            raise VistuneError(f"{name} has no champion to roll back. Check the name, and MLFLOW_TRACKING_URI.")
-        if previous is None or previous.version == current.version:
+    if tracking.get_alias(name, CHAMPION) is None:
+        raise VistuneError(f"{name} has no champion to roll back. Check the name, and MLFLOW_TRACKING_URI.")
+    with journal.locked(), turn(name):
+        journal.check(history(name))
+        current = tracking.get_alias(name, CHAMPION)
+        if current is None or not current.tags.get(REPLACED):
             raise VistuneError(
-                f"{name} version {current.version} is its first champion: there is no previous one to roll back to."
+                f"{name} version {_number(current)} is its first champion: there is no previous one to roll back to."
             )
-        reasons = (f"rolled back from version {current.version}",)
-        event = _event("rollback", previous, current.version, previous.tags.get(GATE, ""), reasons, previous.tags)
-        event = journal.append(event)
+        previous = tracking.get_version(name, current.tags[REPLACED])
+        logged = [e for e in journal.events(name) if e["event"] in MOVES][-1:]
+        event = logged[0] if logged else {}
+        wanted = {"event": "rollback", "version": previous.version, "previous": current.version}
+        if not wanted.items() <= event.items():  # else: one that was killed before it moved the alias
+            reasons = (f"rolled back from version {current.version}",)
+            event = _event("rollback", previous, current.version, previous.tags.get(GATE, ""), reasons, previous.tags)
+            event = journal.append(event)
         tracking.set_version_tag(name, current.version, ROLLED_BACK, f"on {event['when']} by {event['who']}")
-        _record(previous, event)
+        _keep(previous, [event])
         older = previous.tags.get(REPLACED, "")
-        tracking.set_alias(name, CHAMPION, previous.version)
         if older:
             tracking.set_alias(name, PREVIOUS, older)
-        else:
+        elif tracking.get_alias(name, PREVIOUS):
             tracking.delete_alias(name, PREVIOUS)
+        tracking.set_alias(name, CHAMPION, previous.version)
     return f"{name}: version {previous.version} is champion again; version {current.version} was rolled back."
 
 
@@ -191,27 +239,25 @@ def _event(
 
 
 def _once(journal: Journal, kind: str, version: tracking.Version, previous: str, evidence: Evidence) -> None:
-    """Logs an event unless it is what the log says already: a rerun adds nothing, and a run that was killed between
-    moving an alias and logging it is completed."""
+    """Logs an event unless it is what the log says already: a rerun adds nothing."""
     events = journal.events(version.name)
-    if kind == "register":
-        there = [e for e in events if e["version"] == version.version]
-    else:
-        there = [e for e in events if e["event"] in ("promote", "rollback")][-1:]
+    there = events if kind == "register" else [e for e in events if e["event"] in MOVES][-1:]
     if not any(e["version"] == version.version for e in there):
-        reasons = evidence.reasons
-        _record(version, journal.append(_event(kind, version, previous, evidence.verdict, reasons, evidence.lineage)))
+        journal.append(_event(kind, version, previous, evidence.verdict, evidence.reasons, evidence.lineage))
 
 
-def _record(version: tracking.Version, event: Mapping[str, Any]) -> None:
-    """Keeps the event in the registry too, under the digest of the line it follows: never overwritten."""
-    key = f"promotion.{event['when']}.{event['event']}"
-    tracking.set_version_tag(version.name, version.version, key, canonical(event).decode())
+def _keep(version: tracking.Version, events: Iterable[Mapping[str, Any]]) -> None:
+    """Keeps the log's events in the registry too, each under its own name: never overwritten."""
+    there = tracking.get_version(version.name, version.version).tags
+    for event in events:
+        key = f"{EVENT}{event['when']}.{event['event']}"
+        if key not in there:
+            tracking.set_version_tag(version.name, version.version, key, canonical(event).decode())
 
 
 def _description(card: str) -> str:
     """The model card, cut at a line to what every MLflow back end stores."""
-    note = "\n\n(Cut here; the whole card is `model_card.md` among the artefacts of the version's run.)"
+    note = "\n\n(Cut here; the whole card is `model_card.md` among the evidence of the version's run.)"
     if len(card) <= DESCRIPTION:
         return card
     return card[: card.rindex("\n", 0, DESCRIPTION - len(note))] + note

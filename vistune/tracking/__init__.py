@@ -9,45 +9,67 @@ A pipeline run is one parent run with a nested run per stage that really ran. Wh
 `.vistune/mlartifacts`. `VISTUNE_TRACKING=off` records nothing.
 """
 
+from vistune.tracking.kubeflow import end_pipeline, open_pipeline
+from vistune.tracking.lookup import RunFacts, children, run_exists, run_facts, run_file, run_tags, runs_that_read
 from vistune.tracking.registry import (
     Version,
     delete_alias,
+    delete_model_tag,
     describe_version,
     get_alias,
     get_version,
     load_pyfunc,
     log_vlm,
+    model_files,
     model_folder,
+    model_metadata,
+    model_tags,
     register_version,
     search_versions,
     serve,
     set_alias,
+    set_model_tag,
     set_version_tag,
+    versions_with,
 )
-from vistune.tracking.runs import Tracker, enabled, log_file, parent_run, run_exists, stage_run, uri
+from vistune.tracking.runs import Tracker, enabled, log_file, parent_run, stage_run, uri
 from vistune.tracking.text import redact, redact_text
 
 __all__ = [
+    "RunFacts",
     "Tracker",
     "Version",
+    "children",
     "delete_alias",
+    "delete_model_tag",
     "describe_version",
     "enabled",
+    "end_pipeline",
     "get_alias",
     "get_version",
     "load_pyfunc",
     "log_file",
     "log_vlm",
+    "model_files",
     "model_folder",
+    "model_metadata",
+    "model_tags",
+    "open_pipeline",
     "parent_run",
     "redact",
     "redact_text",
     "register_version",
     "run_exists",
+    "run_facts",
+    "run_file",
+    "run_tags",
+    "runs_that_read",
     "search_versions",
     "serve",
     "set_alias",
+    "set_model_tag",
     "set_version_tag",
     "stage_run",
     "uri",
+    "versions_with",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -144,6 +145,22 @@ def set_version_tag(name: str, version: str, key: str, value: str) -> None:
         connect().set_model_version_tag(name, version, key, value[:5000])
 
 
+def model_tags(name: str) -> dict[str, str]:
+    """The tags of a registered model, which are not those of its versions."""
+    with reachable():
+        return dict(connect().get_registered_model(name).tags)
+
+
+def set_model_tag(name: str, key: str, value: str) -> None:
+    with reachable():
+        connect().set_registered_model_tag(name, key, value[:5000])
+
+
+def delete_model_tag(name: str, key: str) -> None:
+    with reachable():
+        connect().delete_registered_model_tag(name, key)
+
+
 def describe_version(name: str, version: str, text: str) -> None:
     """Sets the version's description (Markdown): the model card."""
     with reachable():
@@ -159,6 +176,37 @@ def search_versions(name: str) -> list[Version]:
         aliases = dict(client.get_registered_model(name).aliases) if found else {}
     found = [replace(v, aliases=tuple(sorted(a for a, n in aliases.items() if str(n) == v.version))) for v in found]
     return sorted(found, key=lambda v: int(v.version), reverse=True)
+
+
+def versions_with(key: str, value: str) -> list[Version]:
+    """The versions of all registered models that have this tag, newest first."""
+    with reachable():
+        found = connect().search_model_versions(f"tags.`{key}` = '{value}'")
+    wanted = {(v.name, str(v.version)) for v in found}
+    known = [v for name in sorted({v.name for v in found}) for v in search_versions(name)]
+    return sorted((v for v in known if (v.name, v.version) in wanted), key=lambda v: v.created, reverse=True)
+
+
+@contextlib.contextmanager
+def model_files(version: Version) -> Iterator[Path]:
+    """The files of a version where they lie, or, for a while, a copy of them if the store is remote."""
+    client = connect()
+    import mlflow
+
+    with tempfile.TemporaryDirectory(prefix="vistune-") as scratch:
+        with reachable():
+            store = client.get_logged_model(version.source.removeprefix("models:/")).artifact_location
+            target = None if store.startswith(("/", "file:")) else scratch
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=version.uri, dst_path=target)
+        yield Path(folder)
+
+
+def model_metadata(folder: Path) -> dict[str, Any]:
+    """What `log_vlm` was given as metadata, as the model's own files have it."""
+    from mlflow.models import get_model_info
+
+    with reachable():
+        return dict(get_model_info(str(folder)).metadata or {})
 
 
 def load_pyfunc(model_uri: str) -> Any:

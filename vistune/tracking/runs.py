@@ -33,9 +33,11 @@ def enabled() -> bool:
 
 
 def uri() -> str:
-    """Where MLflow lies: $MLFLOW_TRACKING_URI, else the endpoint of Kubeflow's MLflow plugin, else a SQLite file."""
-    given = os.environ.get("MLFLOW_TRACKING_URI") or _platform().get("endpoint")
-    return given or f"sqlite:///{repository().resolve() / 'mlflow.db'}"
+    """Where MLflow lies: $MLFLOW_TRACKING_URI, else the endpoint of Kubeflow's MLflow plugin, else a SQLite file: in
+    the repository, or at home where that is an image's copy, which a step cannot write to."""
+    given = os.environ.get("MLFLOW_TRACKING_URI") or platform().get("endpoint")
+    folder = repository().resolve()
+    return given or f"sqlite:///{(folder if os.access(folder, os.W_OK) else home()) / 'mlflow.db'}"
 
 
 class Tracker:
@@ -131,14 +133,18 @@ def stage_run(
 
     tags = {"vistune.stage": stage, **lineage.ids(), **{f"dvc.{k}.md5": v for k, v in (dvc or {}).items()}}
     adopted = os.environ.get("MLFLOW_RUN_ID", "")
+    if adopted == os.environ.get("VISTUNE_PARENT_RUN"):  # `vistune run` adopted it for all stages together
+        adopted = ""
     with reachable():
         client = connect()
         if adopted:
             tracker = Tracker(client, adopted)
             tracker.tag(tags)
         else:
-            parent = os.environ.get("VISTUNE_PARENT_RUN") or _platform().get("parentRunId", "")
-            tracker = Tracker(client, _create(client, stage, tags, parent))
+            from vistune.tracking.kubeflow import parent_of
+
+            parent = os.environ.get("VISTUNE_PARENT_RUN") or platform().get("parentRunId") or parent_of(client)
+            tracker = Tracker(client, create_run(client, stage, tags, parent))
         _log_params(client, tracker.run_id, {"seed": str(seed), **flatten(params)})
         _log_inputs(client, tracker.run_id, stage, inputs, dvc or {})
     status = "FAILED"
@@ -202,7 +208,7 @@ def connect() -> Any:
         return _client_for(address)
 
 
-def _platform() -> dict[str, str]:
+def platform() -> dict[str, str]:
     """What Kubeflow Pipelines' MLflow plugin says about this task; empty outside it."""
     text = os.environ.get("KFP_MLFLOW_CONFIG", "")
     if not text:
@@ -216,7 +222,7 @@ def _platform() -> dict[str, str]:
 
 def experiment(client: Any) -> str:
     """Id of the experiment: $MLFLOW_EXPERIMENT_ID, else the one named $MLFLOW_EXPERIMENT_NAME ("vistune")."""
-    given = os.environ.get("MLFLOW_EXPERIMENT_ID") or _platform().get("experimentId")
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID") or platform().get("experimentId")
     if given:
         return given
     from mlflow.exceptions import MlflowException
@@ -237,7 +243,7 @@ def experiment(client: Any) -> str:
     return found.experiment_id
 
 
-def _create(client: Any, name: str, tags: Mapping[str, str], parent: str = "") -> str:
+def create_run(client: Any, name: str, tags: Mapping[str, str], parent: str = "") -> str:
     extra = {"mlflow.parentRunId": parent} if parent else {}
     if tags.get("git.sha"):
         extra["mlflow.source.git.commit"] = tags["git.sha"]
@@ -255,7 +261,7 @@ def parent_run(name: str, tags: Mapping[str, str]) -> Iterator[Tracker]:
     client = connect()
     adopted = os.environ.get("MLFLOW_RUN_ID", "")
     with reachable():
-        tracker = Tracker(client, adopted or _create(client, name, {**lineage.ids(), **tags}))
+        tracker = Tracker(client, adopted or create_run(client, name, {**lineage.ids(), **tags}))
     status = "FAILED"
     try:
         yield tracker
@@ -295,17 +301,3 @@ def log_file(run_id: str, path: Path, folder: str = "") -> None:
     if run_id and enabled():
         with reachable():
             connect().log_artifact(run_id, str(path), folder or None)
-
-
-def run_exists(run_id: str) -> bool:
-    """Whether MLflow knows the run: a result reused from an earlier server or file names a run that is not here."""
-    client = connect()
-    from mlflow.exceptions import MlflowException
-
-    with reachable():
-        try:
-            return client.get_run(run_id).info.lifecycle_stage == "active"
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return False
-            raise

@@ -10,8 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-SECRET_NAME = re.compile(r"(^|[._-])(api_?key|access_?key|secret|password|passwd|credentials?|token)$", re.IGNORECASE)
-"""Names whose values are never logged. `max_tokens` and `image_token` are not secrets; `hub_token` is."""
+from vistune.params import SECRET_NAME
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, str]:

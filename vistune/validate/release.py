@@ -18,7 +18,7 @@ from vistune.licences import Allowed
 from vistune.progress import track
 from vistune.records import ImageRef, Reject, Sample
 from vistune.sources import BenchmarkItem, load, read_benchmark
-from vistune.store import add_image, counts, read_samples, write_rejects, write_samples
+from vistune.store import add_images, counts, image_path, read_samples, write_rejects, write_samples
 from vistune.validate import Params
 from vistune.validate.checks import CHECKS, Level, Rules, Tally, check_rows
 from vistune.validate.duplicates import remove_exact, remove_near
@@ -91,7 +91,7 @@ def build(params: Params, inputs: Mapping[str, Path], output: Path) -> dict[str,
     kept = [replace(s, group=clusters.find(f"group {s.group}").removeprefix("group ")) for s in kept]
     kept = _place_images(kept, roots, output)
     write_samples(output, kept)
-    release = _describe(kept, output)
+    release = describe(kept, output)
     write_json(output / "release.json", release)
     write_json(output / "attribution.json", _attribution(kept, {m: evidence[r] for m, r in roots.items()}))
     book.tallies += expect(kept, params, release["digest"], output)
@@ -222,18 +222,13 @@ def _refuse_empty_split(samples: Sequence[Sample], kept: Sequence[Sample], book:
 
 
 def _place_images(samples: Sequence[Sample], roots: Mapping[str, Path], output: Path) -> list[Sample]:
-    placed: dict[tuple[Path, ImageRef], ImageRef] = {}
-
-    def place(root: Path, image: ImageRef) -> ImageRef:
-        if (root, image) not in placed:
-            placed[root, image] = add_image(output, root / image.path, image)
-        return placed[root, image]
-
-    rows = track(samples, "release", unit="samples")
-    return [replace(s, images=tuple(place(roots[s.method], i) for i in s.images)) for s in rows]
+    found = {i.sha256: (i, roots[s.method] / i.path) for s in samples for i in s.images}
+    add_images(output, track(found.values(), "release", len(found), "images"), len(found))
+    placed = {sha256: image_path(sha256, i.format) for sha256, (i, _) in found.items()}
+    return [replace(s, images=tuple(replace(i, path=placed[i.sha256]) for i in s.images)) for s in samples]
 
 
-def _describe(samples: Sequence[Sample], output: Path) -> dict[str, Any]:
+def describe(samples: Sequence[Sample], output: Path) -> dict[str, Any]:
     """The content of release.json. The digest covers samples and images, and nothing that describes them."""
     images = {i.path: i.sha256 for s in samples for i in s.images}
     shards = {p.name: file_digest(p) for p in sorted(output.glob("samples-*.parquet"))}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vistune.errors import VistuneError
 from vistune.licences import Allowed
 from vistune.records import Sample
+from vistune.store import open_store
 from vistune.text import tokens
 from vistune.validate import Params
 from vistune.validate.checks import VALUES, Level, Tally
@@ -37,7 +38,8 @@ def flatten(samples: Sequence[Sample], folder: Path) -> pd.DataFrame:
     splits: dict[str, set[str]] = {}
     for s in samples:
         splits.setdefault(s.group, set()).add(s.split)
-    placed = {path: (folder / path).is_file() for path in {i.path for s in samples for i in s.images}}
+    images = open_store(folder)
+    placed = {i.path: i.sha256 in images for s in samples for i in s.images}
     columns: dict[str, list[Any]] = {
         "id": [s.id for s in samples],
         "dataset": [s.dataset or None for s in samples],
