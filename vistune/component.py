@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +18,12 @@ from vistune.files import read_json, write_text
 from vistune.jobs.backend import TASK_CONFIG
 from vistune.params import override, read_tree
 from vistune.params import resolve as read_params
-from vistune.stages import STAGES, Receipt, Settings, execute, home, repository
+from vistune.shown import show
+from vistune.stages import STAGES, Receipt, Settings, code_digest, execute, home, outside, repository
 from vistune.summary import counts_line
+
+KFP_RUN = "VISTUNE_KFP_RUN"
+"""Environment variable: id of the Kubeflow run that a step belongs to."""
 
 BEGIN = "▸ "
 """Starts the first line a step prints; what the executor printed before it is not the step's."""
@@ -51,21 +54,40 @@ def _spoken(title: str) -> Iterator[None]:
 def resolve(params: str, overrides: str, seed: int, model_name: str) -> list[str]:
     """Checks all parameters before anything costs money, and returns each stage's own part of them.
 
-    A stage then depends on its own section alone: changing `tune` does not rerun `adapt`.
+    A stage then depends on its own section alone: changing `tune` does not rerun `adapt`. On a cluster each section
+    comes with the ids of what the stage would read besides: Kubeflow's cache knows an image by its name, and nothing
+    of the files behind a path.
     params: a whole params.yaml as text; empty: the one in the repository or image. overrides: `stage.key=value`,
     one a line. seed: below 0 keeps the file's. model_name: empty keeps the file's.
     """
+    from vistune import lineage, tracking
+
     with _spoken("parameters"):
-        tree = read_tree(params, "params") if params else read_params(repository() / "params.yaml")
-        for line in overrides.splitlines():
-            if line.strip():
-                override(tree, line.strip())
-        if seed >= 0:
-            tree["seed"] = seed
-        if model_name:
-            tree["promote"] = {**(tree.get("promote") or {}), "name": model_name}
+        tree = parameters(params, overrides, seed, model_name)
         checked = Settings.parse(tree)
-        return [literal({"seed": checked.seed, s: tree.get(s) or {}}) for s in STAGES]
+        if os.environ.get(KFP_RUN) and tracking.enabled():
+            tracking.open_pipeline(f"kubeflow {os.environ[KFP_RUN][:8]}", lineage.ids())
+        ids = {s: {"ids": ids_of(s, checked)} if os.environ.get(KFP_RUN) else {} for s in STAGES}
+        return [literal({"seed": checked.seed, s: tree.get(s) or {}, **ids[s]}) for s in STAGES]
+
+
+def parameters(params: str, overrides: str, seed: int, model_name: str) -> dict[str, Any]:
+    """The parameters tree of a pipeline run, not yet checked."""
+    tree = read_tree(params, "params") if params else read_params(repository() / "params.yaml")
+    for line in overrides.splitlines():
+        if line.strip():
+            override(tree, line.strip())
+    if seed >= 0:
+        tree["seed"] = seed
+    if model_name:
+        tree["promote"] = {**(tree.get("promote") or {}), "name": model_name}
+    return tree
+
+
+def ids_of(stage: str, settings: Settings) -> dict[str, str]:
+    """What a stage's result depends on besides parameters and inputs: its code, prompts and templates among it, and
+    the files that its parameters name."""
+    return {"code": code_digest(stage), "outside": outside(stage, settings.sections[stage])}
 
 
 def literal(tree: Mapping[str, Any]) -> str:
@@ -85,24 +107,31 @@ def step(
     inputs: Mapping[str, str],
     output: Artifact,
     metrics: Any = None,
-    page: tuple[str, Artifact] | None = None,
+    shows: Mapping[str, Artifact] | None = None,
+    home: str = "",
+    part: tuple[int, int] | None = None,
+    parts: Sequence[Artifact] = (),
 ) -> Receipt:
     """Runs one stage for the pipeline.
 
     settings: what `resolve` returned for it. inputs: stage -> folder. metrics: a KFP Metrics artefact to fill.
-    page: (file of the output, artefact to show it as).
+    shows: what the UI shows of the output, by its name in `shown`. home: a folder that outlives this container;
+    empty: VISTUNE_HOME as it is. part, parts: as for `stages.execute`.
     """
     with _spoken(stage):
+        if home:
+            os.environ["VISTUNE_HOME"] = home
+        tree = read_tree(settings, "settings")
+        tree.pop("ids", None)
         folders = {name: Path(path) for name, path in inputs.items()}
-        done = execute(stage, Settings.parse(read_tree(settings, "settings")), folders, Path(output.path))
+        pieces = [Path(one.path) for one in parts]
+        done = execute(stage, Settings.parse(tree), folders, Path(output.path), part, pieces)
         output.metadata.update(metadata(done))
         if metrics is not None:
             for name, value in numbers(done).items():
                 metrics.log_metric(name, value)
-        if page is not None:
-            file, artefact = page
-            Path(artefact.path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(Path(output.path) / file, artefact.path)
+        for name, artefact in (shows or {}).items():
+            show(name, Path(output.path), artefact)
         print(f"{counts_line(done.summary)} · {'unchanged' if done.cached else f'{done.seconds:.1f} s'}", flush=True)
         return done
 
@@ -115,6 +144,7 @@ def job_step(
     output: Artifact,
     metrics: Any,
     manifest: Artifact,
+    shows: Mapping[str, Artifact] | None = None,
 ) -> Receipt:
     """`step` for `tune` where its processes run in a job. backend: of tune.job, unless the settings name another than
     the default. given: what Kubeflow sets on this step for its job (`kfp.dsl.TaskConfig`). manifest: the artefact that
@@ -128,7 +158,7 @@ def job_step(
     os.environ[TASK_CONFIG] = json.dumps(given)
     submitted = submitted_manifests()
     try:
-        return step("tune", literal(tree), inputs, output, metrics)
+        return step("tune", literal(tree), inputs, output, metrics, shows)
     finally:
         new = submitted_manifests() - submitted
         text = "\n---\n".join(path.read_text(encoding="utf-8") for path, _ in sorted(new))
@@ -142,11 +172,13 @@ def submitted_manifests() -> set[tuple[Path, int]]:
 
 def metadata(done: Receipt) -> dict[str, str]:
     """What an artefact says about itself in the KFP UI: the way back to the run and the data."""
+    details = done.summary.get("details") or {}
     found = {
         "stage": done.stage,
         "digest": done.digest,
         "key": done.key,
         "mlflow_run_id": done.run_id,
+        "model_version": f"models:/{details['name']}/{details['version']}" if details.get("version") else "",
         "dvc_md5": done.dvc_md5,
         "seconds": str(done.seconds),
         "cached": str(done.cached).lower(),
@@ -163,26 +195,75 @@ def numbers(done: Receipt) -> dict[str, float]:
     return {**flat, "rejected": float(sum(rejected.values())), **done.metrics}
 
 
-def verdict(folder: str) -> str:
-    """ "pass", "fail" or "inconclusive": what `promote` wrote into `folder`."""
-    found = read_json(Path(folder) / "promotion.json")
+def verdict(folder: str, file: str) -> str:
+    """ "pass", "fail" or "inconclusive": what `evaluate` or `promote` wrote into a file of `folder`."""
+    found = read_json(Path(folder) / file)
     if found.get("verdict") not in ("pass", "fail", "inconclusive"):
         raise VistuneError(
-            f"{folder}/promotion.json has verdict {found.get('verdict')!r}; expected pass, fail or inconclusive."
+            f"{folder}/{file} has verdict {found.get('verdict')!r}; expected pass, fail or inconclusive."
         )
     return found["verdict"]
 
 
-def cleanup(run: str) -> None:
-    """Ends the jobs that the Kubeflow run `run` has left."""
-    from vistune.jobs.cleanup import end_jobs
+def require_pass(found: str) -> None:
+    """Fails the pipeline run, for CI, when the model did not pass."""
+    with _spoken("verdict"):
+        raise VistuneError(f"the verdict is {found}: the model did not pass its gate. The scorecard shows why.")
+
+
+def preflight(params: str, overrides: str, seed: int, model_name: str, needs: str) -> None:
+    """Checks all that a run needs before anything costs money. needs: what the compiled pipeline asks of the cluster,
+    as JSON; see `vistune.preflight.Needs`."""
+    from vistune import preflight as checks
+
+    with _spoken("preflight"):
+        findings = checks.run(parameters(params, overrides, seed, model_name), checks.Needs.read(needs))
+        print(checks.table(findings), flush=True)
+        if failed := [one for one in findings if one.state == "failed"]:
+            raise VistuneError(f"{len(failed)} of {len(findings)} checks failed, and nothing was started.")
+
+
+def cleanup(run: str, state: str, error: str) -> None:
+    """Ends what the Kubeflow run `run` has left, and says how it ended. What of it fails is said last, as one error."""
+    from vistune import ending
 
     with _spoken("cleanup"):
-        ended = end_jobs(run)
-        print("\n".join(f"{name} deleted" for name in ended) or "nothing was left", flush=True)
+        ending.end(run, state, error)
 
 
-def require_pass(found: str) -> None:
-    """Fails the pipeline run, for CI, when the tuned model did not pass."""
-    with _spoken("verdict"):
-        raise VistuneError(f"the verdict is {found}: the tuned model was not promoted. The report shows the evidence.")
+def fetch(settings: str, model: str, base: str, trained_on: str, fetched: Artifact, release: Artifact) -> str:
+    """Gets models from anywhere for `evaluate`, and returns its settings for what there is."""
+    from vistune.fetched import fetch
+
+    with _spoken("fetch"):
+        return literal(fetch(read_tree(settings, "settings"), model, base, trained_on, fetched, release))
+
+
+def vary(tune: str, variants: Sequence[str]) -> list[str]:
+    """The settings of `tune` for each variant of a sweep."""
+    from vistune.variants import vary
+
+    with _spoken("variants"):
+        return [literal(tree) for tree in vary(read_tree(tune, "tune"), variants)]
+
+
+def among(evaluate: str, variants: Sequence[str]) -> str:
+    """The settings of `evaluate` for all variants of a sweep, of which the best is put forward."""
+    from vistune.variants import among
+
+    with _spoken("gate"):
+        return literal(among(read_tree(evaluate, "evaluate"), variants))
+
+
+def best(
+    variants: Sequence[str],
+    models: Sequence[Artifact],
+    scorecards: Sequence[Artifact],
+    model: Artifact,
+    score: Artifact,
+) -> str:
+    """The variant of a sweep whose gate's target is met best: its number and what it changed."""
+    from vistune.variants import best
+
+    with _spoken("best"):
+        return best(variants, models, scorecards, model, score)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,9 @@ import yaml
 from vistune.errors import VistuneError
 
 T = TypeVar("T")
+
+SECRET_NAME = re.compile(r"(^|[._-])(api_?key|access_?key|secret|password|passwd|credentials?|token)$", re.IGNORECASE)
+"""Names whose values are secrets. `max_tokens` and `api_key_env`, which names an environment variable, are none."""
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader in C, ten times as fast, where PyYAML was built with it."""
@@ -99,6 +103,43 @@ def unknown(name: str, known: Sequence[str]) -> str:
     return f"unknown parameter {name}: {hint}"
 
 
+def refuse_secrets(value: Any, where: str = "") -> None:
+    """Raises VistuneError for a parameter that holds a secret: parameters are stored with every run, for all to read.
+    The message repeats none of it.
+
+    >>> refuse_secrets({"judge": {"api_key_env": "JUDGE_KEY", "max_tokens": 64, "base_url": "http://judge/v1"}})
+    >>> refuse_secrets({"judge": {"base_url": "http://me:pw@judge/v1"}})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    vistune.errors.VistuneError: judge.base_url is an address with a password or key in it, and parameters are stored...
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            refuse_secrets(inner, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            refuse_secrets(inner, f"{where}[{index}]")
+    elif value and not isinstance(value, bool) and (wrong := _secret(where, str(value))):
+        raise VistuneError(
+            f"{where} {wrong}, and parameters are stored with every run, in MLflow and in Kubeflow. Put the secret "
+            "into an environment variable (on a cluster: a Kubernetes secret); a parameter that ends in _env takes the "
+            "variable's name. Replace a secret that was submitted before."
+        )
+
+
+def _secret(name: str, value: str) -> str:
+    """Why a parameter is or holds a secret; empty when it does not."""
+    if SECRET_NAME.search(name):
+        return "is the name of a secret"
+    if name.endswith("_env") and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+        return "is not the name of an environment variable (A-Z, 0-9, _), perhaps the secret itself"
+    if re.search(
+        r"\w://[^/@\s]*:[^/@\s]+@|[?&](api_?key|key|(access_)?token|sig|[\w-]*signature)=", value, re.IGNORECASE
+    ):
+        return "is an address with a password or key in it"
+    return ""
+
+
 def override(tree: dict[str, Any], assignment: str) -> None:
     """Applies `stage.key=value` (value in YAML) to a parsed params tree, in place.
 
@@ -109,14 +150,14 @@ def override(tree: dict[str, Any], assignment: str) -> None:
     name, equals, text = assignment.partition("=")
     keys = name.strip().split(".")
     if not equals or not all(keys):
-        raise VistuneError(f"override {assignment!r} is not of the form stage.key=value.")
+        raise VistuneError(f"override {name.strip()!r} is not of the form stage.key=value.")
     node: Any = tree
     for depth, key in enumerate(keys[:-1]):
         if isinstance(node, list) and key.isdigit() and int(key) < len(node):
             node = node[int(key)]
             continue
         if not isinstance(node, dict):
-            raise VistuneError(f"override {assignment!r}: {'.'.join(keys[:depth])} has no keys.")
+            raise VistuneError(f"override of {name}: {'.'.join(keys[:depth])} has no keys.")
         node = node.setdefault(key, {})
     last = keys[-1]
     value = yaml.safe_load(text)
@@ -125,7 +166,7 @@ def override(tree: dict[str, Any], assignment: str) -> None:
     elif isinstance(node, dict):
         node[last] = value
     else:
-        raise VistuneError(f"override {assignment!r}: {'.'.join(keys[:-1])} has no key {last}.")
+        raise VistuneError(f"override of {name}: {'.'.join(keys[:-1])} has no key {last}.")
 
 
 def merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:

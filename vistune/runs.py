@@ -131,6 +131,7 @@ class Done:
 def collect(root: Path) -> dict[str, Done]:
     """The finished stages under a kfp.local pipeline root, from what the executor recorded of each task."""
     found: dict[str, Done] = {}
+    chosen: set[str] = set()
     for record in sorted(root.glob("**/executor_output.json")):
         for listed in (read_json(record).get("artifacts") or {}).values():
             for artefact in listed.get("artifacts", []):
@@ -138,6 +139,10 @@ def collect(root: Path) -> dict[str, Done]:
                 if "stage" not in meta or not (folder / RECEIPT).is_file():
                     continue
                 done = receipt(folder)
+                if done.stage in chosen:
+                    continue
+                if "variant" in meta:  # the one of several that went on
+                    chosen.add(done.stage)
                 found[done.stage] = Done(
                     done.stage,
                     str(folder),
@@ -168,15 +173,16 @@ def table(stages: Mapping[str, Done], width: int = 0) -> str:
 
 
 def conclude(folder: Path, tree: Mapping[str, Any], stages: Mapping[str, Done], mlflow_run: str) -> tuple[str, str]:
-    """Writes report.html and run.json, and returns (verdict, text for the end of the run)."""
+    """Writes run.json, and report.html where the pipeline has one; returns (verdict, text for the end of the run). The
+    verdict is that of `promote`, else of `evaluate`, else empty."""
     from vistune import lineage, tracking
 
-    promotion = read_json(Path(stages["promote"].folder) / "promotion.json")
-    verdict = promotion["verdict"]
-    report = folder / "report.html"
-    report.unlink(missing_ok=True)
-    link_file(Path(stages["report"].folder) / "report.html", report)
-    tracked = lineage.track_sources(Path(stages["sources"].folder), Settings.parse(tree))
+    promotion: dict[str, Any] = {}
+    if "promote" in stages:
+        promotion = read_json(Path(stages["promote"].folder) / "promotion.json")
+    elif "evaluate" in stages:
+        promotion = {"verdict": read_json(Path(stages["evaluate"].folder) / "verdict.json")["verdict"]}
+    verdict = promotion.get("verdict", "")
     write_json(
         folder / "run.json",
         {
@@ -188,13 +194,23 @@ def conclude(folder: Path, tree: Mapping[str, Any], stages: Mapping[str, Done], 
             "stages": {name: asdict(done) for name, done in stages.items()},
         },
     )
-    lines = [table(stages), "", f"verdict  {verdict}"]
+    lines = [table(stages), "", *([f"verdict  {verdict}"] if verdict else [])]
     if promotion.get("model_uri"):
         lines.append(f"model    {promotion['model_uri']} (version {promotion['version']})")
-    lines.append(f"report   {_short(report)}")
+    if "report" in stages:
+        report = folder / "report.html"
+        report.unlink(missing_ok=True)
+        link_file(Path(stages["report"].folder) / "report.html", report)
+        lines.append(f"report   {_short(report)}")
+    elif "evaluate" in stages:
+        lines.append(f"scores   {_short(Path(stages['evaluate'].folder) / 'scorecard.html')}")
+    elif "validate" in stages:
+        lines.append(f"release  {_short(Path(stages['validate'].folder))}")
     if mlflow_run:
         lines.append(f"MLflow   run {mlflow_run} in {tracking.redact_text(tracking.uri())} (make ui)")
-    lines += [f"sources  {tracked}", f"log      {_short(folder / 'pipeline.log')}"]
+    if "sources" in stages:
+        lines.append(f"sources  {lineage.track_sources(Path(stages['sources'].folder), Settings.parse(tree))}")
+    lines.append(f"log      {_short(folder / 'pipeline.log')}")
     return verdict, "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ import importlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any
 from vistune.errors import VistuneError
 from vistune.files import files_under, link_tree, read_json, tree_digest, write_json
 from vistune.hashing import digest, file_digest
-from vistune.params import parse, unknown
+from vistune.params import parse, refuse_secrets, unknown
 
 RECEIPT = "receipt.json"
 """What an output is: stage, digest, summary. Equal data gives an equal receipt, so DVC tracks it with the data."""
@@ -75,6 +75,7 @@ class Settings:
 
     @classmethod
     def parse(cls, tree: Mapping[str, Any]) -> Settings:
+        refuse_secrets(tree)
         known = ["seed", *STAGES]
         for key in tree:
             if key not in known:
@@ -209,10 +210,19 @@ def _imports(path: Path) -> list[str]:
     return names
 
 
-def execute(stage: str, settings: Settings, inputs: Mapping[str, Path], output: Path) -> Receipt:
+def execute(
+    stage: str,
+    settings: Settings,
+    inputs: Mapping[str, Path],
+    output: Path,
+    part: tuple[int, int] | None = None,
+    parts: Sequence[Path] = (),
+) -> Receipt:
     """Runs `stage` unless a result with the same key exists, and places the result at `output`.
 
-    `inputs` maps each name in `STAGES[stage].inputs` to that stage's output folder.
+    `inputs` maps each name in `STAGES[stage].inputs` to that stage's output folder. part: (which, of how many) where
+    the stage runs in several pods, side by side. parts: the outputs of all of them, of which this makes what one would
+    have made; its key is the same.
     """
     spec = STAGES[stage]
     missing = [name for name in spec.inputs if name not in inputs]
@@ -220,10 +230,15 @@ def execute(stage: str, settings: Settings, inputs: Mapping[str, Path], output: 
         raise VistuneError(f"stage {stage} needs the output of {', '.join(missing)}.")
     folders = {name: Path(inputs[name]) for name in spec.inputs}
     receipts = {name: verified(folder) for name, folder in folders.items()}
+    for name, r in receipts.items():
+        if r.stage.startswith(f"{name}["):
+            raise VistuneError(f"{folders[name]} is only part {r.stage} of stage {name}. Merge all parts first.")
     digests = {name: r.digest for name, r in receipts.items()}
     params = settings.sections[stage]
     params_digest = digest([dataclasses.asdict(params), settings.seed])
-    key = digest([stage, digests, params_digest, code_digest(stage), _outside(stage, params)])[:32]
+    name, work = _work(stage, part, parts)
+    key = digest([name, digests, params_digest, code_digest(stage), outside(stage, params)])[:32]
+    check_parts(stage, parts, digests, params_digest)
     store = home() / "stages" / stage
     store.mkdir(parents=True, exist_ok=True)
     final, partial = store / key, store / f"{key}.partial"
@@ -242,13 +257,13 @@ def execute(stage: str, settings: Settings, inputs: Mapping[str, Path], output: 
             partial.mkdir(exist_ok=True)
             for torn in partial.rglob(".*.tmp"):  # an atomic write that a kill interrupted
                 torn.unlink()
-            with _tracker(stage, params, settings.seed, receipts) as tracker:
+            with _tracker(stage, name, params, settings.seed, receipts) as tracker:
                 start = time.monotonic()
                 context = Context(settings.seed, home(), repository(), tracker.log, tracker.run_id)
-                summary = dict(module(stage).run(params, folders, partial, context))
+                summary = dict(work(params, folders, partial, context))
                 measured = summary.pop("measured", {})
                 done = Receipt(
-                    stage,
+                    name,
                     tree_digest(partial, (RECEIPT, EXECUTION)),
                     summary,
                     key,
@@ -260,7 +275,7 @@ def execute(stage: str, settings: Settings, inputs: Mapping[str, Path], output: 
                     tracker.run_id,
                     files=_stats(partial),
                 )
-                done = _seal(partial, done)
+                done = _seal(partial, done, STAGES[stage].data)
                 tracker.finish(done)
             if spec.cached:  # one flush for thousands of files; what runs every time need not survive a power cut
                 os.sync()
@@ -271,25 +286,62 @@ def execute(stage: str, settings: Settings, inputs: Mapping[str, Path], output: 
     return done
 
 
-def _outside(stage: str, params: Any) -> str:
+def _work(stage: str, part: tuple[int, int] | None, parts: Sequence[Path]) -> tuple[str, Callable[..., Any]]:
+    """What the result is called, and the function that makes it: of the stage, of a part of it, or of the merger."""
+    home = module(stage)
+    if part is None and not parts:
+        return stage, home.run
+    if not hasattr(home, "run_part"):
+        raise VistuneError(f"stage {stage} runs in one piece; only adapt and self_instruct have parts.")
+    if parts:
+        return stage, lambda *given: home.merge(*given, [Path(folder) for folder in parts])
+    assert part is not None
+    return part_name(stage, *part), lambda *given: home.run_part(*given, part)
+
+
+def part_name(stage: str, which: int, of: int) -> str:
+    """The stage in the receipt of a part, which no other stage takes for a whole output."""
+    if not 0 <= which < of:
+        raise VistuneError(f"part {which} of {of} of stage {stage}: expected a number from 0 to {of - 1}.")
+    return f"{stage}[{which}/{of}]"
+
+
+def check_parts(stage: str, parts: Sequence[Path], inputs: Mapping[str, str], params: str) -> None:
+    """Raises VistuneError unless `parts` are all parts of one execution of `stage`, each once and unchanged."""
+    found = [verified(Path(folder)) for folder in parts]
+    wanted = [part_name(stage, which, len(found)) for which in range(len(found))]
+    if sorted(r.stage for r in found) != sorted(wanted):
+        raise VistuneError(
+            f"stage {stage} is merged from {', '.join(r.stage for r in found)}; expected each of {', '.join(wanted)}."
+        )
+    for r in found:
+        if (r.inputs, r.params, r.code) != (dict(inputs), params, code_digest(stage)):
+            raise VistuneError(
+                f"{r.stage} was made from other inputs, parameters or code than this step has. Run all parts again."
+            )
+
+
+def outside(stage: str, params: Any) -> str:
     """Digest of what a stage reads besides its inputs, when it reads such a thing: a user's own files."""
     fingerprint = getattr(module(stage), "fingerprint", None)
     return fingerprint(params) if fingerprint else ""
 
 
-def _tracker(stage: str, params: Any, seed: int, inputs: Mapping[str, Receipt]) -> contextlib.AbstractContextManager:
+def _tracker(
+    stage: str, name: str, params: Any, seed: int, inputs: Mapping[str, Receipt]
+) -> contextlib.AbstractContextManager:
     from vistune import tracking
 
     if not STAGES[stage].tracked:
         return contextlib.nullcontext(tracking.Tracker())
     dvc = {name: r.dvc_md5 for name, r in inputs.items() if r.dvc_md5}
-    return tracking.stage_run(stage, params, seed, {name: r.digest for name, r in inputs.items()}, dvc)
+    return tracking.stage_run(name, params, seed, {name: r.digest for name, r in inputs.items()}, dvc)
 
 
-def _seal(folder: Path, done: Receipt) -> Receipt:
+def _seal(folder: Path, done: Receipt, data: bool) -> Receipt:
     """Writes receipt and execution beside the output's files; the DVC md5 covers the first and not the second."""
     write_json(folder / RECEIPT, {"stage": done.stage, "digest": done.digest, "summary": done.summary})
-    if STAGES[done.stage].data:
+    if data:
         from vistune.lineage import dvc_md5
 
         done = dataclasses.replace(done, dvc_md5=dvc_md5(folder))

@@ -13,8 +13,10 @@ def evaluate(
     model: dsl.Input[dsl.Model],
     scorecard: dsl.Output[dsl.Artifact],
     page: dsl.Output[dsl.HTML],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
     metrics: dsl.Output[dsl.Metrics],
-):
+    home: str = "",
+) -> str:
     """Score base and tuned model zero-shot beside blind baselines, with paired intervals, and apply the gate.
 
     Args:
@@ -24,9 +26,15 @@ def evaluate(
         model: The tuned model and its base.
         scorecard: Scores, per-item answers and the gate's verdict.
         page: The scorecard as a page.
+        confusion: Questions of yes or no: what the tuned model said, by the right answer.
         metrics: The scores.
+        home: Folder that outlives this container, where answers are logged; empty: none does.
+
+    Returns:
+        The gate's verdict: pass, fail or inconclusive.
     """
-    from vistune.component import step
+    from vistune.component import step, verdict
 
     inputs = {"sources": sources.path, "validate": release.path, "tune": model.path}
-    step("evaluate", settings, inputs, scorecard, metrics, ("scorecard.html", page))
+    step("evaluate", settings, inputs, scorecard, metrics, {"scorecard": page, "confusion": confusion}, home)
+    return verdict(scorecard.path, "verdict.json")

@@ -13,6 +13,8 @@ def promote(
     model: dsl.Input[dsl.Model],
     scorecard: dsl.Input[dsl.Artifact],
     promotion: dsl.Output[dsl.Artifact],
+    card: dsl.Output[dsl.Markdown],
+    metrics: dsl.Output[dsl.Metrics],
 ) -> str:
     """Register the tuned model as challenger; make it champion only if the gate passed.
 
@@ -23,6 +25,8 @@ def promote(
         model: The model to register.
         scorecard: The evidence.
         promotion: Which version was registered, which aliases moved, and why.
+        card: The model card.
+        metrics: The version's number, and whether it became champion.
 
     Returns:
         The verdict: pass, fail or inconclusive.
@@ -30,5 +34,5 @@ def promote(
     from vistune.component import step, verdict
 
     inputs = {"sources": sources.path, "validate": release.path, "tune": model.path, "evaluate": scorecard.path}
-    step("promote", settings, inputs, promotion)
-    return verdict(promotion.path)
+    step("promote", settings, inputs, promotion, metrics, {"card": card})
+    return verdict(promotion.path, "promotion.json")

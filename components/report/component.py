@@ -43,4 +43,4 @@ def report(
         "evaluate": scorecard.path,
         "promote": promotion.path,
     }
-    step("report", settings, inputs, files, None, ("report.html", page))
+    step("report", settings, inputs, files, None, {"report": page})

@@ -1,7 +1,7 @@
 """First step of every pipeline: check all parameters and hand each stage its own."""
 
 import os
-from typing import NamedTuple
+from typing import List, NamedTuple  # noqa: UP035
 
 from kfp import dsl
 
@@ -34,3 +34,35 @@ def resolve(params: str, overrides: str, seed: int, model_name: str) -> NamedTup
     from vistune.component import resolve
 
     return tuple(resolve(params, overrides, seed, model_name))
+
+
+@dsl.component(base_image=os.environ.get("VISTUNE_IMAGE", "vistune:dev"), install_kfp_package=False)
+def vary(tune: str, variants: list) -> List[str]:  # noqa: UP006
+    """Check all variants of a sweep before the first one costs anything.
+
+    Args:
+        tune: The parameters of `tune`, from `resolve`.
+        variants: What each variant changes: `seed=N` or `tune.key=value`, several joined by a semicolon.
+
+    Returns:
+        The parameters of `tune` for each variant.
+    """
+    from vistune.component import vary
+
+    return vary(tune, variants)
+
+
+@dsl.component(base_image=os.environ.get("VISTUNE_IMAGE", "vistune:dev"), install_kfp_package=False)
+def among(evaluate: str, variants: list) -> str:
+    """Raise the gate's confidence for the number of variants: the best of several is partly the luckiest.
+
+    Args:
+        evaluate: The parameters of `evaluate`, from `resolve`.
+        variants: What each variant changes.
+
+    Returns:
+        The parameters of `evaluate` for all variants.
+    """
+    from vistune.component import among
+
+    return among(evaluate, variants)

@@ -21,7 +21,9 @@ def tune(
     settings: str,
     release: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
+    page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
+    home: str = "",
 ):
     """Align the connector, then tune on the instructions. Resumes from its checkpoint when the container restarts.
 
@@ -29,11 +31,13 @@ def tune(
         settings: The stage's parameters, from `resolve`.
         release: The checked samples and images.
         model: The tuned model (safetensors), the model after alignment alone, and the training history.
+        page: The loss over all steps.
         metrics: Final losses, tokens a second.
+        home: Folder that outlives this container, where checkpoints lie; empty: none does.
     """
     from vistune.component import step
 
-    step("tune", settings, {"validate": release.path}, model, metrics)
+    step("tune", settings, {"validate": release.path}, model, metrics, {"curves": page}, home)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False, task_config_passthroughs=TO_THE_JOB)
@@ -42,6 +46,7 @@ def tune_job(
     backend: str,
     release: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
+    page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     manifest: dsl.Output[dsl.Artifact],
     task_config: dsl.TaskConfig,
@@ -53,10 +58,12 @@ def tune_job(
         backend: Of tune.job.backend, where the parameters leave it to the pipeline.
         release: The checked samples and images.
         model: The tuned model (safetensors), the model after alignment alone, and the training history.
+        page: The loss over all steps.
         metrics: Final losses, tokens a second.
         manifest: The job as it was submitted (YAML); empty where a finished result was reused.
         task_config: Resources, tolerations, node selector, affinity, environment and volumes of this step.
     """
     from vistune.component import job_step
 
-    job_step(backend, vars(task_config), settings, {"validate": release.path}, model, metrics, manifest)
+    given, inputs = vars(task_config), {"validate": release.path}
+    job_step(backend, given, settings, inputs, model, metrics, manifest, {"curves": page})

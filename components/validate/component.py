@@ -12,6 +12,7 @@ def validate(
     adapt: dsl.Input[dsl.Dataset],
     self_instruct: dsl.Input[dsl.Dataset],
     release: dsl.Output[dsl.Dataset],
+    page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Check integrity, duplicates and leakage of all samples, run the Great Expectations suite, build the release.
@@ -22,9 +23,10 @@ def validate(
         adapt: Samples made from annotations.
         self_instruct: Samples written by the teacher.
         release: Samples and their images, content-addressed, with Data Docs.
+        page: Images of the release with the boxes that its texts name.
         metrics: Rows in, out and rejected.
     """
     from vistune.component import step
 
     inputs = {"sources": sources.path, "adapt": adapt.path, "self_instruct": self_instruct.path}
-    step("validate", settings, inputs, release, metrics)
+    step("validate", settings, inputs, release, metrics, {"sheet": page})

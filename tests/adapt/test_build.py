@@ -117,13 +117,13 @@ def test_dialogues_are_work_like_images(folder):
     assert part.tables.by["task"][DIALOGUE] == 1 and part.reasons["image_missing"] == 1
 
 
-def test_reasons_are_those_since_a_moment():
-    totals = Totals()
+def test_the_most_frequent_reasons():
+    totals, other = Totals(), Totals(images=2, entered=7)
     totals.reasons.update({"old": 3, "both": 1})
-    before = totals.reasons.copy()
-    totals.reasons.update({"new": 2, "both": 5})
-    assert totals.most(before) == "5 both, 2 new"
+    other.reasons.update({"new": 2, "both": 5})
+    totals.merge(other)
     assert totals.most() == "6 both, 3 old, 2 new"
+    assert (totals.images, totals.entered) == (2, 7)
     assert Totals().most() == "none"
 
 

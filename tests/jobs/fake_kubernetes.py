@@ -16,7 +16,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
 NAMESPACE = "team-a"
-SORTS = {"trainjobs": "trainer.kubeflow.org/v1alpha1", "pytorchjobs": "kubeflow.org/v1", "pods": "v1"}
+SORTS = {
+    "trainjobs": "trainer.kubeflow.org/v1alpha1",
+    "pytorchjobs": "kubeflow.org/v1",
+    "pods": "v1",
+    "resourcequotas": "v1",
+    "persistentvolumeclaims": "v1",
+}
 
 
 class Problem(Exception):
@@ -38,13 +44,14 @@ class Fault:
 @dataclass
 class FakeKubernetes:
     operator: Callable[["FakeKubernetes", dict], None] = lambda kubernetes, job: None
-    served: tuple[str, ...] = ("trainjobs", "pytorchjobs", "pods")
+    served: tuple[str, ...] = tuple(SORTS)
     problems: Callable[[str, dict], list[str]] = lambda plural, body: []  # of an object, as its schema sees it
     tokens: set[str] = field(default_factory=set)  # empty: anyone
     objects: dict[tuple[str, str], dict] = field(default_factory=dict)  # (plural, name)
     requests: list[str] = field(default_factory=list)
     logs: dict[str, list[tuple[float, str]]] = field(default_factory=dict)  # pod -> lines
     allowed: Callable[[str, str, str], bool] = lambda verb, group, resource: True
+    versions: dict[str, list[str]] = field(default_factory=dict)  # group -> those served, where not ours
     lingers: float = 0.0  # seconds that a deleted job takes to go away
 
     def __post_init__(self) -> None:
@@ -274,6 +281,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def handled(self, parts: list[str], query: dict, body: dict | None) -> dict | None:
         fake = self.kubernetes
+        if "namespaces" not in parts:
+            return self.about(parts, body or {})
         at = parts.index("namespaces")
         group, (namespace, plural, *rest) = "/".join(parts[1:at]), parts[at + 1 :]
         if plural not in fake.served or SORTS[plural] != group:
@@ -305,10 +314,29 @@ class Handler(BaseHTTPRequestHandler):
             return {"kind": "Status", "status": "Success"}
         return found
 
+    def about(self, parts: list[str], body: dict) -> dict:
+        """What is served, and what the caller may do."""
+        fake = self.kubernetes
+        if parts[-1] == "selfsubjectaccessreviews":
+            asked = body["spec"]["resourceAttributes"]
+            assert asked["namespace"] == NAMESPACE
+            resource = "/".join(x for x in (asked["resource"], asked.get("subresource")) if x)
+            return {**body, "status": {"allowed": fake.allowed(asked["verb"], asked["group"], resource)}}
+        group = "/".join(parts[1:])
+        plurals = [p for p in fake.served if SORTS[p] == group or SORTS[p].partition("/")[0] == group]
+        if not plurals:
+            raise Problem(404, "NotFound", "the server could not find the requested resource")
+        if "/" in group:
+            return {"kind": "APIResourceList", "groupVersion": group, "resources": [{"name": p} for p in plurals]}
+        versions = fake.versions.get(group) or sorted({SORTS[p].partition("/")[2] for p in plurals})
+        return {"kind": "APIGroup", "name": group, "versions": [{"version": v} for v in versions]}
+
     def create(self, plural: str, body: dict, query: dict) -> dict:
         fake = self.kubernetes
         if found := fake.problems(plural, body):
             raise Problem(400, "BadRequest", "; ".join(found))
+        if query.get("dryRun") == "All":
+            return body
         with fake.lock:
             if fake.get(plural, body["metadata"]["name"]) is not None:
                 raise Problem(409, "AlreadyExists", f'{plural} "{body["metadata"]["name"]}" already exists')

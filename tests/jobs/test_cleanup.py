@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from kfp import dsl
 
 from vistune.errors import VistuneError
 from vistune.jobs.cleanup import end_jobs
@@ -53,7 +54,8 @@ def test_the_component_says_what_it_ended(kubernetes, capsys):
     spec.loader.exec_module(module)
     assert all(given.description for given in module.cleanup.component_spec.inputs.values())
     job(kubernetes, "trainjobs", "orphan", "r1")
-    module.cleanup.python_func("r1")
-    module.cleanup.python_func("r9")
-    said = "▸ cleanup\nTrainJob team-a/orphan deleted\n▸ cleanup\nnothing was left\n"
+    status = dsl.PipelineTaskFinalStatus("FAILED", "run", "exit-handler-1", 1, "tune failed")
+    module.cleanup.python_func("r1", status)
+    module.cleanup.python_func("r9", status)
+    said = "▸ cleanup\nTrainJob team-a/orphan deleted\n▸ cleanup\nno job was left\n"
     assert capsys.readouterr().out == said

@@ -65,7 +65,7 @@ def train(home, release, tmp_path, monkeypatch):
     given["resources"]["limits"]["nvidia.com/gpu"] = "1"
 
     def run(backend, **job):
-        made = {name: dsl.Artifact(name, str(tmp_path / f"{backend}-{name}")) for name in ("model", "manifest")}
+        made = {name: dsl.Artifact(name, str(tmp_path / f"{backend}-{name}")) for name in ("model", "page", "manifest")}
         metrics = dsl.Metrics("metrics", str(tmp_path / "metrics"))
         stage = {**STAGE, **job.pop("stage", {})}
         tune = {"preset": "tiny", "dtype": "float32", "threads": 1, "stages": [stage], "job": {"nodes": 2, **job}}

@@ -72,6 +72,61 @@ def test_exit_status_is_the_verdict(fake_stages):
 
 
 @pytest.mark.slow
+def test_data_only_ends_with_a_release(fake_stages):
+    done = pipeline("--pipeline", "data_only", "--set", "promote.verdict=fail")
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = json.loads((latest(fake_stages) / "run.json").read_text())
+    assert set(made["stages"]) == {"sources", "adapt", "self_instruct", "validate"} and made["verdict"] == ""
+    assert "release  " in done.stdout and not (latest(fake_stages) / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_evaluate_only_takes_any_model(fake_stages, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "rows.txt").write_text("weights\n")
+    done = pipeline("--pipeline", "evaluate_only", "--argument", f"model={model}", "--set", "evaluate.verdict=fail")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verdict  fail" in done.stdout and "scorecard.html" in done.stdout
+    made = json.loads((latest(fake_stages) / "run.json").read_text())
+    assert set(made["stages"]) == {"sources", "evaluate"}
+
+
+@pytest.mark.slow
+def test_promote_only_and_sweep(fake_stages):
+    """A sweep chooses by the gate's target; its artefacts can be promoted again, by their addresses."""
+    variants = ["seed=1", "seed=2;tune.note=x"]
+    done = pipeline("--pipeline", "sweep", "--argument", f"variants={json.dumps(variants)}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("▸ tune\n") == 2 and done.stdout.count("▸ promote\n") == 1
+    assert "* seed=1: +0.1000" in done.stdout and "  seed=2;tune.note=x: +0.1000" in done.stdout
+    made = json.loads((latest(fake_stages) / "run.json").read_text())["stages"]
+    assert "/best/" in made["tune"]["folder"] and "/best/" in made["evaluate"]["folder"]
+    places = {"sources": "sources", "release": "validate", "model": "tune", "scorecard": "evaluate"}
+    given = [x for name, stage in places.items() for x in ("--argument", f"{name}={made[stage]['folder']}")]
+    again = pipeline("--pipeline", "promote_only", *given, "--set", "promote.verdict=inconclusive")
+    assert again.returncode == 3, again.stdout + again.stderr
+    assert again.stdout.count("▸ ") == 2, "resolve and promote"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pipeline", "nothing"], "there is no pipeline 'nothing'; expected one of instruction_tuning"),
+        (["--pipeline", "sweep", "--argument", "variants=seed=1"], "argument variants is 'seed=1'; expected list"),
+        (["--argument", "model=x"], "this pipeline has no argument 'model'; expected some of overrides"),
+        (["--schedule", "0 0 2 * * 1"], "--schedule needs a cluster"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(fake_stages, arguments, message):
+    done = pipeline(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 def test_a_users_problem_stops_the_run_with_one_paragraph(fake_stages):
     done = pipeline("--set", "validate.fail=row vt1:abc has no image. Add it.")
     assert done.returncode == 1

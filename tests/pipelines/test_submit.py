@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
@@ -16,7 +18,8 @@ import yaml
 PIPELINES = Path(__file__).parent.parent.parent / "pipelines"
 TOKEN = "tok-planted-0123456789"
 SUBMIT = (
-    f"import sys; sys.path.insert(0, {str(PIPELINES)!r}); import submit; sys.exit(submit.there({{'seed': 3}}, 0.05))"
+    f"import sys; sys.path.insert(0, {str(PIPELINES)!r}); import submit; "
+    "sys.exit(submit.there('instruction_tuning', {'seed': 3}, {}, '', 0.05))"
 )
 
 
@@ -57,9 +60,13 @@ class Api(BaseHTTPRequestHandler):
         elif path.startswith("/runs/"):
             if state.spoilt:
                 return self.answer({"code": 14, "message": "upstream is restarting"}, state.spoilt.pop(0))
+            time.sleep(state.slow)
             tasks, outcome = state.script[min(state.polls, len(state.script) - 1)]
             state.polls += 1
-            details = [{"display_name": n, "state": s} for n, s in tasks.items()]
+            details = [
+                {"display_name": n.partition("/")[0].replace("_", "-"), "task_id": f"t-{n}", "state": s}
+                for n, s in tasks.items()
+            ]
             self.answer({"run_id": "r1", "state": outcome, "run_details": {"task_details": details}})
         else:
             self.answer({"message": f"no {path}"}, 404)
@@ -67,7 +74,7 @@ class Api(BaseHTTPRequestHandler):
     def do_POST(self):
         state, url = self.server, urlparse(self.path)
         query = {k: v[0] for k, v in parse_qs(url.query).items()}
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = url.path.removeprefix("/apis/v2beta1")
         if path == "/pipelines/upload":
             state.pipelines.append({"pipeline_id": "p1", "display_name": query["name"], "name": query["name"]})
@@ -84,7 +91,15 @@ class Api(BaseHTTPRequestHandler):
         elif path == "/experiments":
             state.experiments.append(json.loads(body) | {"experiment_id": "e1"})
             self.answer(state.experiments[-1])
+        elif path == "/recurringruns":
+            state.recurring.append(json.loads(body))
+            self.answer(json.loads(body) | {"recurring_run_id": "rr1", "status": "ENABLED"})
+        elif path == "/runs/r1:terminate":
+            state.terminated += 1
+            self.answer({}) if state.terminates else self.answer({"code": 5, "message": "no such run"}, 404)
         elif path == "/runs":
+            if state.wrong:
+                return self.answer({"code": 3, "message": state.wrong}, 400)
             state.runs.append(json.loads(body))
             self.answer(json.loads(body) | {"run_id": "r1", "state": "PENDING"})
         else:
@@ -97,9 +112,10 @@ OK = [({"resolve": "RUNNING"}, "RUNNING"), ({"resolve": "SUCCEEDED", "tune": "RU
 @pytest.fixture
 def server(fake_stages, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    for name in ("pipelines", "versions", "experiments", "runs", "uploads", "spoilt"):
+    for name in ("pipelines", "versions", "experiments", "runs", "uploads", "spoilt", "recurring"):
         setattr(server, name, [])
-    server.tokens, server.polls, server.refuse = set(), 0, ""
+    server.tokens, server.polls, server.refuse, server.wrong = set(), 0, "", ""
+    server.slow, server.terminated, server.terminates = 0.0, 0, True
     server.script = [*OK, ({"tune": "SUCCEEDED"}, "SUCCEEDED")]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("KFP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
@@ -110,11 +126,11 @@ def server(fake_stages, monkeypatch):
     server.server_close()
 
 
-def submit(**environment: str) -> subprocess.CompletedProcess[str]:
-    driver = [sys.executable, str(PIPELINES / "run.py")]
+def submit(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    driver = [sys.executable, str(PIPELINES / "run.py"), *options]
     command = [sys.executable, "-c", SUBMIT] if environment.get("WAIT") else driver
     return subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=60
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=240
     )
 
 
@@ -134,7 +150,8 @@ def test_uploads_once_and_runs_by_version(server):
     assert given["require_pass"] is False
     assert yaml.safe_load(given["params"])["tune"] == {"rows": 3}
     assert server.tokens == {f"Bearer {TOKEN}"}
-    assert "/#/runs/details/r1" in first.stdout
+    assert "/#/runs/details/r1\n" in first.stdout
+    assert "/#/pipelines/details/p1/version/v1\n" in first.stdout
     for said in (first.stdout, first.stderr, str(server.uploads), str(server.runs)):
         assert TOKEN not in said
 
@@ -155,12 +172,12 @@ def test_waits_and_returns_the_verdict(server):
     done = submit(WAIT="1")
     assert done.returncode == 0, done.stderr
     assert server.runs[0]["runtime_config"]["parameters"]["require_pass"] is True
-    states = [line.split() for line in done.stdout.splitlines() if line.startswith("  ")]
+    states = [line.split() for line in done.stdout.splitlines() if line.startswith("  ") and "://" not in line]
     assert states == [["resolve", "running"], ["resolve", "succeeded"], ["tune", "running"], ["tune", "succeeded"]]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("failed", "status"), [("verdict", 2), ("tune", 1)])
+@pytest.mark.parametrize(("failed", "status"), [("verdict_fail", 2), ("verdict_inconclusive", 3), ("tune", 1)])
 def test_a_failed_run_is_not_green(server, failed, status):
     server.script = [*OK, ({failed: "FAILED"}, "FAILED")]
     done = submit(WAIT="1")
@@ -169,12 +186,80 @@ def test_a_failed_run_is_not_green(server, failed, status):
 
 
 @pytest.mark.slow
-def test_a_refusal_is_one_paragraph(server):
-    server.refuse = "unknown template format"
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("refuse", "unknown template format"), ("wrong", "parameter(s) provided are not required by pipeline: nope")],
+)
+def test_a_refusal_is_one_paragraph(server, kind, said):
+    setattr(server, kind, said)
     done = submit()
     assert done.returncode == 1
-    assert "refused: 400 unknown template format" in done.stderr
+    assert f"refused: 400 {said}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_another_pipeline_with_arguments_of_its_own(server):
+    given = ("--argument", "model=models:/demo@champion", "--argument", "require_pass=true")
+    done = submit("--pipeline", "evaluate_only", *given)
+    assert done.returncode == 0, done.stderr
+    assert server.pipelines[0]["display_name"] == "vistune-evaluate-only"
+    parameters = server.runs[0]["runtime_config"]["parameters"]
+    assert (parameters["model"], parameters["require_pass"]) == ("models:/demo@champion", True)
+    lacking = submit("--pipeline", "evaluate_only")
+    assert (lacking.returncode, len(server.runs)) == (1, 1)
+    assert "this pipeline needs --argument model=..." in lacking.stderr
+
+
+@pytest.mark.slow
+def test_a_recurring_run_is_of_one_version_and_one_at_a_time(server):
+    done = submit("--pipeline", "data_only", "--schedule", "0 0 2 * * 1")
+    assert done.returncode == 0, done.stderr
+    (repeated,) = server.recurring
+    assert repeated["trigger"] == {"cron_schedule": {"cron": "0 0 2 * * 1"}}
+    assert repeated["max_concurrency"] == 1 and repeated["no_catchup"] is True
+    assert repeated["pipeline_version_reference"]["pipeline_version_id"] == "v1"
+    assert "/#/recurringrun/details/rr1" in done.stdout and not server.runs
+
+
+@pytest.mark.slow
+def test_each_turn_of_a_loop_is_shown(server):
+    """They share their name; the API tells them apart by id."""
+    server.script = [({"tune/0": "RUNNING"}, "RUNNING"), ({"tune/0": "SUCCEEDED", "tune/1": "RUNNING"}, "SUCCEEDED")]
+    done = submit(WAIT="1")
+    states = [line.split() for line in done.stdout.splitlines() if re.match(r"  tune ", line)]
+    assert states == [["tune", "running"], ["tune", "succeeded"], ["tune", "running"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("terminate", "there", "asked"), [("1", True, 1), ("1", False, 1), ("0", True, 0)])
+def test_ctrl_c_ends_the_run_only_when_asked_to(server, terminate, there, asked):
+    server.script, server.terminates = [({"tune": "RUNNING"}, "RUNNING")], there
+    environment = {**os.environ, "WAIT": "1", "TERMINATE": terminate}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SUBMIT], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert any(line.split() == ["tune", "running"] for line in process.stdout)
+    process.send_signal(signal.SIGTERM if there and asked else signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, server.terminated) == (130, asked)
+    said = {("1", True): "was told to end", ("1", False): "could not be ended (404", ("0", True): "r1 goes on"}
+    assert said[terminate, there] in error and "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_a_slow_server_is_waited_for(server):
+    server.slow, server.script = 1.5, [({"tune": "SUCCEEDED"}, "SUCCEEDED")]
+    assert submit(WAIT="1").returncode == 0
+
+
+@pytest.mark.slow
+def test_the_preflight_comes_before_the_cluster(server):
+    done = submit("--set", "promote.name=a/b")
+    assert done.returncode == 1
+    assert "FAILED   model name" in done.stderr
+    assert not server.pipelines and not server.runs
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ Tasks (`tasks/`) turn what a data set says about an image into facts that can be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,3 +91,21 @@ def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Conte
     from vistune.adapt.build import build
 
     return build(params, inputs["sources"], output, context.seed)
+
+
+def run_part(
+    params: Params, inputs: Mapping[str, Path], output: Path, context: Context, part: tuple[int, int]
+) -> dict[str, Any]:
+    """`run` for part `part[0]` (from 0) of `part[1]`; `merge` makes one output of them all."""
+    from vistune.adapt import parts
+
+    return parts.run_part(params, inputs["sources"], output, context.seed, part)
+
+
+def merge(
+    params: Params, inputs: Mapping[str, Path], output: Path, context: Context, parts: Sequence[Path]
+) -> dict[str, Any]:
+    """What `run` writes, byte for byte, from the outputs of all parts."""
+    from vistune.adapt.parts import merge
+
+    return merge(params, output, context.seed, parts)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +47,20 @@ class Totals:
         self.reasons.update(part.reasons)
         self.tables.merge(part.tables)
 
-    def most(self, before: Counter[str] | None = None) -> str:
-        """The most frequent reasons, of all rejects or of those since `before`."""
-        found = (self.reasons - (before or Counter())).most_common(5)
-        return ", ".join(f"{count} {reason}" for reason, count in found) or "none"
+    def merge(self, other: Totals) -> None:
+        self.images += other.images
+        self.entered += other.entered
+        self.reasons.update(other.reasons)
+        self.tables.merge(other.tables)
+
+    def refuse(self, rejects: list[Reject]) -> None:
+        """Counts rows that the reader refused before there was an image to open."""
+        self.entered += len(rejects)
+        self.reasons.update(r.reason for r in rejects)
+
+    def most(self) -> str:
+        """The most frequent reasons of the rejects."""
+        return ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common(5)) or "none"
 
 
 def build(params: Params, sources: Path, output: Path, seed: int) -> dict[str, Any]:
@@ -56,20 +68,32 @@ def build(params: Params, sources: Path, output: Path, seed: int) -> dict[str, A
     Raises VistuneError when a data set has no usable image, or when no sample comes out at all.
 
     The result does not depend on the number of processes, nor on the order of rows in the sources."""
-    first = Adapter(params, seed).languages[0]  # a defect in params or templates shows before the sources are read
-    root, datasets = _datasets(params, sources, output)
+    Adapter(params, seed)  # a defect in params or templates shows before the sources are read
+    root, datasets = datasets_of(params, sources, output)
     with RecordWriter(output, "samples") as samples, RecordWriter(output, "rejects") as rejects:
-        totals = _adapt(params, seed, root, datasets, samples, rejects)
-        table = counts(totals.entered, samples.rows, totals.reasons)
-        if not samples.rows:
-            raise VistuneError(
-                f"adapt made no sample from {totals.images} images; rejected: {totals.most()}. "
-                "Check the data sets' annotations, adapt.allow_licences and adapt.per_image."
-            )
-        samples.finish()
-        rejects.finish()
+        found = adapt(params, seed, root, datasets, samples, rejects)
+        return conclude(params, seed, found, samples, rejects)
+
+
+def conclude(
+    params: Params, seed: int, found: Mapping[str, Totals], samples: RecordWriter, rejects: RecordWriter
+) -> dict[str, Any]:
+    """Finishes both writers, writes `counts.json` and returns the stage's summary. found: data set -> its totals."""
+    for name, own in found.items():
+        usable(name, own)
+    totals = Totals()
+    for own in found.values():
+        totals.merge(own)
+    table = counts(totals.entered, samples.rows, totals.reasons)
+    if not samples.rows:
+        raise VistuneError(
+            f"adapt made no sample from {totals.images} images; rejected: {totals.most()}. "
+            "Check the data sets' annotations, adapt.allow_licences and adapt.per_image."
+        )
+    samples.finish()
+    rejects.finish()
     tally = {**table, "images": totals.images, **totals.tables.counts()}
-    write_json(output / "counts.json", tally)
+    write_json(samples.folder / "counts.json", tally)
     presence = [tally["polarity"].get(f"presence.{answer}", 0) for answer in ("yes", "no")]
     return {
         "counts": table,
@@ -82,12 +106,21 @@ def build(params: Params, sources: Path, output: Path, seed: int) -> dict[str, A
         "details": {
             **{name: tally[name] for name in ("task", "language", "polarity", "dataset", "split")},
             "templates": len(tally["template"]),
-            "examples": totals.tables.shown(first.code),
+            "examples": totals.tables.shown(Adapter(params, seed).languages[0].code),
         },
     }
 
 
-def _datasets(params: Params, sources: Path, output: Path) -> tuple[Path, tuple[Dataset, ...]]:
+def usable(name: str, totals: Totals) -> None:
+    """Raises VistuneError when a data set has no usable image."""
+    if not totals.images:
+        raise VistuneError(
+            f"data set {name} has no usable image; rejected rows: {totals.most()}. Check its images folder and "
+            "annotation files."
+        )
+
+
+def datasets_of(params: Params, sources: Path, output: Path) -> tuple[Path, tuple[Dataset, ...]]:
     """The folder to read from and its data sets: the sources stage's, or those named by `params.sources`."""
     if not params.sources:
         root, datasets = sources, load(sources)[0]
@@ -108,36 +141,36 @@ def _datasets(params: Params, sources: Path, output: Path) -> tuple[Path, tuple[
     return root, datasets
 
 
-def _adapt(
+def adapt(
     params: Params,
     seed: int,
     root: Path,
     datasets: tuple[Dataset, ...],
     samples: RecordWriter,
     rejects: RecordWriter,
-) -> Totals:
-    """Files are read here; images are opened and asked about in `params.workers` processes."""
-    totals = Totals()
+    part: tuple[int, int] = (0, 1),
+) -> dict[str, Totals]:
+    """Files are read here; images are opened and asked about in `params.workers` processes. part: (which, of how
+    many): it takes every so manyth chunk, and the first one also what the readers refuse."""
+    found: dict[str, Totals] = {}
+    which, of = part
     pool: Workers[Chunk, Part] = Workers(params.workers or cores(), Worker, params, seed, root, preload=PRELOAD)
     with pool, Progress("adapt", 0, "images") as bar:
         for dataset in datasets:
             refused: list[Reject] = []
-            before, images = Counter(totals.reasons), totals.images
+            totals = found.setdefault(f"{dataset.name} ({dataset.split})", Totals())
             listing = list_rows(root, dataset, refused, "adapt", Tally())
-            totals.entered += len(refused)
-            totals.reasons.update(r.reason for r in refused)
-            rejects.add(to_batch(refused, Reject))
+            if which == 0:
+                totals.refuse(refused)
+                rejects.add(to_batch(refused, Reject))
             rows = len(listing.images) + len(listing.dialogues)
-            bar.total += rows
-            work = chunks(dataset, source_files(root, dataset), listing)
-            for part in pool.map(work, apart=bool(params.workers) or rows >= WORTH_A_POOL):
-                totals.add(part)
-                samples.add(part.samples)
-                rejects.add(part.rejects)
-                bar.step(part.rows, note=f"{rejects.rows:,} rejected")
-            if totals.images == images:
-                raise VistuneError(
-                    f"data set {dataset.name} ({dataset.split}) has no usable image; rejected rows: "
-                    f"{totals.most(before)}. Check its images folder and annotation files."
-                )
-    return totals
+            bar.total += rows // of
+            work = islice(chunks(dataset, source_files(root, dataset), listing), which, None, of)
+            for done in pool.map(work, apart=bool(params.workers) or rows // of >= WORTH_A_POOL):
+                totals.add(done)
+                samples.add(done.samples)
+                rejects.add(done.rejects)
+                bar.step(done.rows, note=f"{rejects.rows:,} rejected")
+            if of == 1:
+                usable(f"{dataset.name} ({dataset.split})", totals)  # before hours go into the others
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from vistune.adapt.tasks import TASKS
 from vistune.adapt.turns import DIALOGUE, MULTI_TURN
 from vistune.adapt.vocabulary import Statistics
 from vistune.records import Category, Reject, Sample, SourceFile
-from vistune.schema import to_batch
+from vistune.schema import arrow_schema, from_batch, to_batch
 from vistune.sources import Dataset, Tally
 from vistune.sources.join import annotated, listed, no_collection
 from vistune.sources.rows import DialogueRow, Entry, Listing
@@ -64,6 +64,21 @@ class Tables:
         ordered = sorted(self.examples.values(), key=lambda s: (s.language != first, s.id))[:EXAMPLES]
         tasks = [*TASKS, MULTI_TURN, DIALOGUE]
         return [asdict(s) for s in sorted(ordered, key=lambda s: (s.language != first, tasks.index(s.task)))]
+
+    def plain(self) -> dict[str, Any]:
+        """Everything, as JSON takes it; `of` reads it."""
+        return {"by": {k: dict(v) for k, v in self.by.items()}, "examples": [asdict(s) for s in self.examples.values()]}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Tables:
+        import pyarrow as pa
+
+        made = cls()
+        for name, counter in plain["by"].items():
+            made.by[name].update(counter)
+        for sample in from_batch(pa.RecordBatch.from_pylist(plain["examples"], arrow_schema(Sample)), Sample):
+            made._show(sample)
+        return made
 
     def _show(self, sample: Sample) -> None:
         key = (sample.language, sample.task)

@@ -7,7 +7,7 @@ OpenAI-compatible endpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,3 +50,29 @@ def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Conte
     with build_teacher(params, context) as teacher:  # before any work: a missing key is an error now
         images, rejects = choose_images(inputs["sources"], params, context.seed)
         return generate(images, rejects, teacher, params, output, context)
+
+
+def run_part(
+    params: Params, inputs: Mapping[str, Path], output: Path, context: Context, part: tuple[int, int]
+) -> dict[str, Any]:
+    """`run` for part `part[0]` (from 0) of `part[1]`; `merge` makes one output of them all. Each part has a ledger of
+    its own, so that parts on one volume do not wait for each other."""
+    import dataclasses
+
+    from vistune.self_instruct.generate import choose_images
+    from vistune.self_instruct.parts import run_part
+    from vistune.self_instruct.teachers import build_teacher
+
+    own = dataclasses.replace(context, home=context.home / "parts" / f"{part[0]}-of-{part[1]}")
+    with build_teacher(params, own) as teacher:
+        images, rejects = choose_images(inputs["sources"], params, context.seed)
+        return run_part(images, rejects, teacher, params, output, own, part)
+
+
+def merge(
+    params: Params, inputs: Mapping[str, Path], output: Path, context: Context, parts: Sequence[Path]
+) -> dict[str, Any]:
+    """What `run` writes, byte for byte, from the outputs of all parts."""
+    from vistune.self_instruct.parts import merge
+
+    return merge(params, output, context, parts)

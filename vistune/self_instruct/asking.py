@@ -63,20 +63,47 @@ def kinds_of(image: str, params: Params, seed: int) -> list[str]:
     return [k for k in KINDS if uniform(seed, STAGE, "kind", k, image) < params.kinds.get(k, 0.0)]
 
 
+def within_budget(planned: int, params: Params) -> None:
+    """Raises VistuneError when so many requests are more than may be sent."""
+    if planned > params.max_requests:
+        raise VistuneError(
+            f"the chosen images need {planned:,} requests, but self_instruct.max_requests allows "
+            f"{params.max_requests:,}. Lower self_instruct.images or the shares in self_instruct.kinds, or raise "
+            "the budget. Nothing was sent."
+        )
+
+
+@dataclass
+class Asked:
+    """What was asked, and what it took."""
+
+    planned: int = 0  # requests, without those that were asked again
+    statuses: Counter[str] = field(default_factory=Counter)  # requests by how they ended
+    tokens: Counter[str] = field(default_factory=Counter)
+    usage: Counter[str] = field(default_factory=Counter)  # what was sent, reused and tried again
+    problems: set[str] = field(default_factory=set)
+
+    def merge(self, other: Asked) -> None:
+        self.planned += other.planned
+        self.problems |= other.problems
+        for name in ("statuses", "tokens", "usage"):
+            getattr(self, name).update(getattr(other, name))
+
+
 class Asker:
     """Asks a teacher within a budget: `planned` requests are certain, what is left goes to asking again."""
 
     def __init__(self, teacher: Teacher, params: Params, seed: int, planned: int) -> None:
-        if planned > params.max_requests:
-            raise VistuneError(
-                f"the chosen images need {planned:,} requests, but self_instruct.max_requests allows "
-                f"{params.max_requests:,}. Lower self_instruct.images or the shares in self_instruct.kinds, or raise "
-                "the budget. Nothing was sent."
-            )
         self.teacher, self.params, self.seed = teacher, params, seed
         self.planned, self.spare = planned, params.max_requests - planned
         self.statuses: Counter[str] = Counter()  # requests by how they ended
         self.tokens: Counter[str] = Counter()
+
+    def asked(self) -> Asked:
+        """What was asked so far."""
+        usage = self.teacher.usage
+        spent = {"requests_sent": usage.sent, "requests_reused": usage.reused, "retries": usage.retries}
+        return Asked(self.planned, self.statuses, self.tokens, Counter(spent), set(usage.problems))
 
     def ask(self, facts: Iterable[Facts], progress: Progress) -> list[Exchange]:
         """One finished exchange for each image and kind, in that order."""

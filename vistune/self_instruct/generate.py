@@ -21,7 +21,7 @@ from vistune.hashing import keyed, shuffled
 from vistune.licences import effective
 from vistune.progress import Progress
 from vistune.records import AnnotatedImage, Lineage, Region, Reject, Sample, conversation, sample_id
-from vistune.self_instruct.asking import STAGE, Asker, Exchange, check, kinds_of, rows
+from vistune.self_instruct.asking import STAGE, Asked, Asker, Exchange, check, kinds_of, rows, within_budget
 from vistune.self_instruct.facts import Facts, related
 from vistune.self_instruct.filters import RULES, SEQUENCE_RULES, Pool
 from vistune.self_instruct.grounding import Turn
@@ -37,6 +37,9 @@ BLOCK = 200
 """Images asked about before their samples are made: bounds what is in memory."""
 
 EXAMPLES = 8
+
+REQUESTS = "requests.jsonl"
+"""What was asked and answered, in the order of the images' ids."""
 
 MULTI_TURN = "conversation"
 """The kind whose items are turns of one sample; an item of any other kind is a sample of its own."""
@@ -78,15 +81,28 @@ def generate(
     `images` does not matter."""
     check(params)
     work = Work(teacher.name, context.seed, rejects)
-    askable = sorted((image for image in images if work.askable(image)), key=lambda i: i.id)
-    planned = sum(len(kinds_of(image.id, params, context.seed)) for image in askable)
-    asker = Asker(teacher, params, context.seed, planned)
+    askable = work.sorted(images)
+    planned = requests_of(askable, params, context.seed)
+    within_budget(planned, params)
+    return conclude(work, converse(askable, work, teacher, params, output, planned), params, output)
+
+
+def requests_of(askable: Iterable[AnnotatedImage], params: Params, seed: int) -> int:
+    """How many requests these images need, without those that are asked again."""
+    return sum(len(kinds_of(image.id, params, seed)) for image in askable)
+
+
+def converse(
+    askable: list[AnnotatedImage], work: Work, teacher: Teacher, params: Params, output: Path, planned: int
+) -> Asked:
+    """Asks about all images, in this order, fills `work` and writes `requests.jsonl`; says what was asked."""
+    asker = Asker(teacher, params, work.seed, planned)
     output.mkdir(parents=True, exist_ok=True)
     for leftover in output.iterdir():  # of a killed run, temporary files among them
         leftover.unlink()
     with (
         Progress(STAGE, planned, "requests") as progress,
-        atomic(output / "requests.jsonl") as path,
+        atomic(output / REQUESTS) as path,
         open(path, "w", encoding="utf-8") as file,
     ):
         for start in range(0, len(askable), BLOCK):
@@ -95,16 +111,21 @@ def generate(
             for exchange in exchanges:
                 for row in rows(exchange, teacher.name):
                     file.write(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n")
-    if planned and not work.samples:
+    return asker.asked()
+
+
+def conclude(work: Work, asked: Asked, params: Params, output: Path) -> dict[str, Any]:
+    """Writes samples and rejects; returns the stage's summary. Raises VistuneError when no reply can be used."""
+    if asked.planned and not work.samples:
         reasons = Counter(r.reason for r in work.rejects).most_common(3)
         raise VistuneError(
-            f"no dialogue of {teacher.name} can be used: of {planned} replies nothing was kept "
-            f"({', '.join(f'{n} {reason}' for reason, n in reasons)}). Look at the replies in {output}/requests.jsonl, "
+            f"no dialogue of {work.teacher} can be used: of {asked.planned} replies nothing was kept "
+            f"({', '.join(f'{n} {reason}' for reason, n in reasons)}). Look at the replies in {output}/{REQUESTS}, "
             "or try another model or teacher."
         )
     write_samples(output, work.samples)
     write_rejects(output, work.rejects)
-    return {"counts": counts(work.entered, work.kept, work.rejects), **_summary(work, asker, params)}
+    return {"counts": counts(work.entered, work.kept, work.rejects), **_summary(work, asked, params)}
 
 
 class Work:
@@ -116,6 +137,10 @@ class Work:
         self.samples: list[Sample] = []
         self.entered = len(rejects)
         self.kept = 0
+
+    def sorted(self, images: Iterable[AnnotatedImage]) -> list[AnnotatedImage]:
+        """The images that can be asked about, by their ids; the others are rejected."""
+        return sorted((image for image in images if self.askable(image)), key=lambda i: i.id)
 
     def askable(self, image: AnnotatedImage) -> bool:
         if not image.licence.strip():
@@ -207,25 +232,25 @@ def regions(request: Request, pairs: list[Pair]) -> tuple[Region, ...]:
     )
 
 
-def _summary(work: Work, asker: Asker, params: Params) -> dict[str, Any]:
-    usage, asked = asker.teacher.usage, sum(asker.statuses.values())
+def _summary(work: Work, asked: Asked, params: Params) -> dict[str, Any]:
+    total = sum(asked.statuses.values())
     reasons = Counter(r.reason for r in work.rejects)
     tasks = Counter(s.task for s in work.samples)
     metrics = {
         "samples": len(work.samples),
-        "requests": asked,
-        "requests_repeated": asked - asker.planned,
-        "prompt_tokens": asker.tokens["prompt"],
-        "completion_tokens": asker.tokens["completion"],
+        "requests": total,
+        "requests_repeated": total - asked.planned,
+        "prompt_tokens": asked.tokens["prompt"],
+        "completion_tokens": asked.tokens["completion"],
     }
-    measured = {"requests_sent": usage.sent, "requests_reused": usage.reused, "retries": usage.retries}
+    measured = {name: asked.usage[name] for name in ("requests_sent", "requests_reused", "retries")}
     details = {
         "teacher": work.teacher,
         "prompts": {load(k).key: load(k).sha256 for k in KINDS if params.kinds.get(k)},
         "tasks": {k: tasks[k] for k in KINDS},
-        "requests": dict(sorted(asker.statuses.items())),
+        "requests": dict(sorted(asked.statuses.items())),
         "rules": {rule: reasons[rule] for rule in (*RULES, *SEQUENCE_RULES)},
-        "problems": sorted(set(usage.problems))[:EXAMPLES],
+        "problems": sorted(asked.problems)[:EXAMPLES],
         "examples": _examples(work),
     }
     return {

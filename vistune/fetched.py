@@ -1,0 +1,114 @@
+"""Models from anywhere, laid out as `tune` leaves its own, so that `evaluate` reads any of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from vistune.errors import VistuneError
+from vistune.files import link_tree, tree_digest, write_json
+from vistune.stages import EXECUTION, RECEIPT, Receipt, receipt
+
+HUB = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<commit>[0-9a-f]{40}))?")
+
+WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+"""Files that are fetched from the hub: no pickled weights, no code."""
+
+
+class Folder(Protocol):
+    """A KFP artefact that is a folder."""
+
+    path: str
+    metadata: dict[str, Any]
+
+
+def fetch(
+    settings: Mapping[str, Any], model: str, base: str, trained_on: str, fetched: Folder, release: Folder
+) -> dict[str, Any]:
+    """Fills `fetched` with the folders `model` and, where one is named, `base`; `release` with the release that the
+    model was trained on, or an empty one. Returns the settings of `evaluate`, without a base where there is none.
+    Raises VistuneError for a reference that is none of those of `place`."""
+    target = Path(fetched.path)
+    named = {"model": model, **({"base": base} if base else {})}
+    for folder, reference in named.items():
+        link_tree(place(reference), target / folder)
+    _seal(target, "tune", {"fetched": named})
+    fetched.metadata.update({"fetched": model, "digest": tree_digest(target / "model")})
+    _release(trained_on, Path(release.path))
+    section = dict(settings.get("evaluate") or {})
+    if not base:
+        section["conditions"] = {**(section.get("conditions") or {}), "base": []}
+    print(f"fetched {', '.join(named.values())}", flush=True)
+    return {**settings, "evaluate": section}
+
+
+def place(reference: str) -> Path:
+    """The folder of a model: models:/NAME@ALIAS or models:/NAME/VERSION in the registry; ORG/NAME@COMMIT on the hub;
+    a folder with config.json, or the output of `tune`."""
+    if reference.startswith("models:/"):
+        return _registered(reference)
+    folder = Path(reference)
+    for found in (folder, folder / "model"):
+        if (found / "config.json").is_file():
+            return found
+    if folder.exists():
+        raise VistuneError(f"{reference} holds no model: neither config.json nor model/config.json is there.")
+    hub = HUB.fullmatch(reference)
+    if not hub:
+        raise VistuneError(
+            f"{reference!r} is no folder here and no model's name. Expected models:/NAME@ALIAS, models:/NAME/VERSION, "
+            "ORG/NAME@COMMIT (a hub id with its commit), or a folder."
+        )
+    if not hub["commit"]:
+        raise VistuneError(
+            f"{reference} may change at any time. Name the commit, 40 hexadecimal digits: {reference}@COMMIT."
+        )
+    return _published(hub["name"], hub["commit"])
+
+
+def _registered(uri: str) -> Path:
+    from vistune import tracking
+
+    for config in sorted(tracking.model_folder(uri).glob("artifacts/*/config.json")):
+        return config.parent
+    raise VistuneError(f"{uri} holds no model folder: it was not registered by `vistune promote`.")
+
+
+def _published(name: str, commit: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, revision=commit, allow_patterns=list(WANTED)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise VistuneError(
+            f"the hub does not give {name} at {commit[:12]}: {str(error).splitlines()[0]} Check the name and commit, "
+            "the network, and HF_TOKEN for a model behind a gate."
+        ) from None
+    if not any(folder.glob("*.safetensors")):
+        raise VistuneError(f"{name} at {commit[:12]} has no safetensors weights; others can run code when read.")
+    return folder
+
+
+def _release(trained_on: str, target: Path) -> None:
+    from vistune.store import write_rejects, write_samples
+
+    if trained_on:
+        if receipt(Path(trained_on)).stage != "validate":
+            raise VistuneError(f"{trained_on} is the output of {receipt(Path(trained_on)).stage}, not of validate.")
+        link_tree(Path(trained_on), target)
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    write_samples(target, [])
+    write_rejects(target, [])
+    _seal(target, "validate", {"unknown": "what the model was trained on"})
+
+
+def _seal(folder: Path, stage: str, details: dict[str, Any]) -> None:
+    """A receipt that names no inputs: `promote` refuses such a model, since nothing says where it comes from."""
+    for name in (RECEIPT, EXECUTION):
+        (folder / name).unlink(missing_ok=True)
+    done = Receipt(stage, tree_digest(folder), {"counts": {}, "metrics": {}, "details": details})
+    write_json(folder / RECEIPT, {"stage": done.stage, "digest": done.digest, "summary": done.summary})

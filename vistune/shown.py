@@ -1,0 +1,109 @@
+"""What the Kubeflow UI shows of a stage's output: pages that load nothing, the model card, a confusion matrix."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from vistune.errors import VistuneError
+from vistune.files import write_text
+
+IMAGES = 12
+"""On the sheet of a release."""
+
+CLASSES = ("yes", "no", "neither")
+
+
+class Shown(Protocol):
+    """A KFP artefact that the UI draws: HTML, Markdown or ClassificationMetrics."""
+
+    path: str
+    metadata: dict[str, Any]
+
+
+def show(name: str, output: Path, artefact: Any) -> None:
+    """Fills `artefact` with what `SHOWN` has under `name`, from the stage's folder `output`."""
+    Path(artefact.path).parent.mkdir(parents=True, exist_ok=True)
+    SHOWN[name](output, artefact)
+
+
+def copied(file: str) -> Callable[[Path, Shown], None]:
+    """Shows a file of the output as it is."""
+    return lambda output, artefact: void(shutil.copyfile(output / file, artefact.path))
+
+
+def void(_: object) -> None:
+    """Drops a value."""
+
+
+def curves(output: Path, artefact: Shown) -> None:
+    """The loss of every training stage over its steps."""
+    from vistune.report.page import read_lines
+    from vistune.report.sections import curves
+
+    _render("curves.html", artefact, charts=curves(read_lines(output / "history.jsonl")))
+
+
+def sheet(output: Path, artefact: Shown) -> None:
+    """Pictures of the release with their boxes as its texts name them."""
+    from vistune.boxcodec import find
+    from vistune.sheet.cards import cards
+    from vistune.sheet.page import render
+
+    codecs = [find("vistune")]
+    try:
+        page = render(cards(output, codecs, IMAGES), codecs, output)
+    except VistuneError as error:  # a release without boxes is none the worse for it
+        _render("curves.html", artefact, charts=[], said=str(error))
+    else:
+        write_text(Path(artefact.path), page)
+
+
+def confusion(output: Path, artefact: Any) -> None:
+    """Questions of yes or no (POPE, presence): what the tuned model said of the true image, by the right answer."""
+    found = confusion_of(output / "answers.jsonl")
+    if found:
+        artefact.log_confusion_matrix(list(CLASSES), found)
+
+
+def confusion_of(answers: Path) -> list[list[int]]:
+    """Rows: the right answer, as `CLASSES`; columns: what was said. Empty when no question asks for yes or no."""
+    from vistune.evaluate.scorecard import says_yes
+
+    items: dict[str, Mapping[str, Any]] = {}
+    for line in answers.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if (row["model"], row["condition"]) != ("tuned", "image") or row["gold"].strip().lower() not in ("yes", "no"):
+            continue
+        if row["item"] not in items or row["kind"] < items[row["item"]]["kind"]:  # ranked before free text
+            items[row["item"]] = row
+    said = {True: "yes", False: "no", None: "neither"}
+    pairs = Counter((row["gold"].strip().lower(), said[says_yes(row["answer"])]) for row in items.values())
+    return [[pairs[right, answer] for answer in CLASSES] for right in CLASSES] if pairs else []
+
+
+SHOWN: dict[str, Callable[[Path, Any], None]] = {
+    "curves": curves,
+    "sheet": sheet,
+    "scorecard": copied("scorecard.html"),
+    "confusion": confusion,
+    "card": copied("model_card.md"),
+    "report": copied("report.html"),
+}
+
+
+def _render(template: str, artefact: Shown, **context: Any) -> None:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "report" / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    write_text(Path(artefact.path), environment.get_template(template).render({"said": "", **context}))
