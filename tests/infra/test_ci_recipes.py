@@ -46,7 +46,7 @@ def test_it_waits_and_takes_the_verdict_for_the_exit_status(recipe):
     for name in ("KFP_ENDPOINT", "KFP_TOKEN", "VISTUNE_IMAGE"):
         assert name in text
     assert "|| true" not in text and "continue-on-error" not in text and "allow_failure" not in text
-    used = (ROOT / "pipelines/submit.py").read_text() + (ROOT / "pipelines/instruction_tuning.py").read_text()
+    used = (ROOT / "pipelines/submit.py").read_text() + (ROOT / "pipelines/placing.py").read_text()
     assert all(name in used for name in ("KFP_ENDPOINT", "KFP_TOKEN", '"WAIT"', "VISTUNE_RELEASE"))
 
 

@@ -1,5 +1,6 @@
 """docs/kubeflow.md: its commands, parameters, variables and quoted words are those of the code."""
 
+import ast
 import json
 import os
 import re
@@ -26,7 +27,7 @@ SOURCES = "\n".join(
 
 
 def test_folders_and_scripts_exist():
-    applied = re.findall(r"kubectl apply -k (\S+)", TEXT)
+    applied = [line.split()[3] for line in LINES if line.startswith("kubectl apply -k infra")]
     assert applied and all((ROOT / folder / "kustomization.yaml").is_file() for folder in applied)
     scripts = [line.split()[0] for line in LINES if line.startswith("infra/")]
     assert scripts and all(os.access(ROOT / script, os.X_OK) for script in scripts)
@@ -35,18 +36,15 @@ def test_folders_and_scripts_exist():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", [line for line in LINES if "make compile" in line])
+@pytest.mark.parametrize("line", [line for line in LINES if "TRAIN_ON" in line])
 def test_the_compile_commands_compile(line, tmp_path):
     *given, command, target = line.split()
     assert (command, target) == ("make", "compile")
-    assert "\t@$(BIN)/python pipelines/instruction_tuning.py" in (ROOT / "Makefile").read_text()
-    code = (
-        "import runpy, sys; from pathlib import Path; "
-        f"runpy.run_path('pipelines/instruction_tuning.py')['compile_to'](Path({str(tmp_path / 'p.yaml')!r}))"
-    )
+    assert "\t@$(BIN)/python pipelines/compiling.py" in (ROOT / "Makefile").read_text()
+    code = [sys.executable, "pipelines/compiling.py", "instruction_tuning", "--output", str(tmp_path)]
     environment = {**os.environ, **dict(one.split("=") for one in given)}
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
-    spec, platform = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    subprocess.run(code, cwd=ROOT, env=environment, check=True)
+    spec, platform = yaml.safe_load_all((tmp_path / "instruction_tuning.yaml").read_text())
     cleanup, inside = spec["root"]["dag"]["tasks"]["cleanup"], spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert cleanup["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED", "also when a step failed"
     assert cleanup["inputs"]["parameters"]["run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
@@ -76,7 +74,7 @@ def test_the_compile_commands_compile(line, tmp_path):
 @pytest.mark.slow
 def test_another_place_to_train_is_an_error():
     environment = {**os.environ, "VISTUNE_TRAIN_ON": "mpi"}
-    command = [sys.executable, "pipelines/instruction_tuning.py"]
+    command = [sys.executable, "pipelines/compiling.py"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "VISTUNE_TRAIN_ON is 'mpi'; expected pod, trainjob or pytorchjob.\n"
@@ -130,3 +128,28 @@ def test_the_table_of_rights_is_the_role():
         for resource in re.findall(r"`([\w/]+)`", resources)
     }
     assert said == {resource: set(rule["verbs"]) for rule in role["rules"] for resource in rule["resources"]}
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([\w-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    named = set(re.findall(r"`make ([a-z-]+)", TEXT)) | set(re.findall(r" make ([a-z-]+)", "\n".join(LINES)))
+    assert {"compile", "lock", "image-smoke", "image-sign", "pipeline-run"} <= named <= targets
+
+
+def test_the_table_of_secrets_is_what_the_steps_read():
+    """Keys of each secret, as pipelines/placing.py reads them, under the default names of the pipeline's parameters."""
+    tree = ast.parse((ROOT / "pipelines/placing.py").read_text(encoding="utf-8"))
+    (read,) = [n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "SECRETS"]
+    said = {
+        name: re.findall(r"`(\w+)`", keys)
+        for name, keys in re.findall(r"^\| `vistune-(\w+)` \| (`[\w`, ]+) \|", TEXT, re.M)
+    }
+    assert said == {name: list(keys) for name, keys in ast.literal_eval(read).items()}
+    assert all(f'"vistune-{name}"' in ast.unparse(tree).replace("'", '"') for name in said)
+
+
+def test_the_smoke_tests_variables_are_those_of_the_page():
+    about = ast.get_docstring(ast.parse((ROOT / "infra/docker/smoke.py").read_text(encoding="utf-8")))
+    variables = set(re.findall(r"^([A-Z_]+)  ", about, re.M)) - {"BASE"}
+    assert variables == {name for name in variables if f"`{name}`" in TEXT} and len(variables) == 4
+    assert "buildah, podman and runc (and debootstrap" in about and "buildah podman runc debootstrap" in TEXT
