@@ -83,4 +83,4 @@ def test_entry_folders_hold_no_packages():
 
 def test_one_component_per_stage():
     found = {p.parent.name for p in ROOT.glob("components/*/component.py")}
-    assert found == {*STAGES, "resolve", "verdict", "cleanup"}
+    assert found == {*STAGES, "preflight", "resolve", "fetch", "best", "verdict", "cleanup"}
