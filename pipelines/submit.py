@@ -1,7 +1,7 @@
 """Runs a pipeline on a Kubeflow cluster: uploads the compiled pipeline as a version, and starts a run of it.
 
 From the environment: KFP_ENDPOINT (https://...), KFP_NAMESPACE (multi-user clusters), KFP_EXPERIMENT ("vistune"),
-KFP_TOKEN (bearer token), KFP_CA_CERT (file), WAIT=1 (wait for the end; the exit status is then the verdict),
+KFP_TOKEN (bearer token), KFP_CA_CERT (file), WAIT=0 (start the run and leave; else the exit status is the verdict),
 TERMINATE=1 (Ctrl-C and SIGTERM while waiting end the run on the cluster as well), and what placing.py reads.
 """
 
@@ -39,9 +39,9 @@ STATUS = {"verdict_fail": 2, "verdict_inconclusive": 3}  # the task that fails a
 def there(
     name: str, tree: dict, given: Mapping[str, str] | None = None, schedule: str = "", poll: float = POLL_SECONDS
 ) -> int:
-    """Submits a run of the pipeline `name`, and with WAIT=1 waits for it. With a schedule (cron, six fields) it is
+    """Submits a run of the pipeline `name`, and waits for it unless WAIT=0. With a schedule (cron, six fields) it is
     repeated instead, one run at a time. Returns the exit status."""
-    wait = os.environ.get("WAIT") == "1" and not schedule
+    wait = os.environ.get("WAIT") != "0" and not schedule
     package = compiling.compile_to(name)
     pipeline_spec = compiling.build(name, placing.Cluster.from_environment())
     values = {"params": literal(tree), **arguments(pipeline_spec, given or {})}

@@ -127,8 +127,9 @@ def server(fake_stages, monkeypatch):
 
 
 def submit(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    environment = {"WAIT": "0", **environment}
     driver = [sys.executable, str(PIPELINES / "run.py"), *options]
-    command = [sys.executable, "-c", SUBMIT] if environment.get("WAIT") else driver
+    command = driver if environment["WAIT"] == "0" else [sys.executable, "-c", SUBMIT]
     return subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=240
     )
@@ -169,7 +170,7 @@ def test_other_content_under_a_taken_name_is_refused(server, monkeypatch):
 @pytest.mark.slow
 def test_waits_and_returns_the_verdict(server):
     server.spoilt = [503, 500]
-    done = submit(WAIT="1")
+    done = submit(WAIT="")  # as if nobody had set it
     assert done.returncode == 0, done.stderr
     assert server.runs[0]["runtime_config"]["parameters"]["require_pass"] is True
     states = [line.split() for line in done.stdout.splitlines() if line.startswith("  ") and "://" not in line]

@@ -26,7 +26,8 @@ class Nf4Linear(Linear4bit):
     def __init__(self, layer: nn.Linear, device: str) -> None:
         dtype = layer.weight.dtype
         super().__init__(layer.in_features, layer.out_features, False, dtype, quant_type="nf4", device="meta")
-        self.weight = Params4bit(layer.weight.data, blocksize=BLOCK, quant_type="nf4", module=self).to(device)
+        weight: Any = Params4bit(layer.weight.data, blocksize=BLOCK, quant_type="nf4", module=self)
+        self.weight: Any = weight.to(device)
         self.bias = layer.bias
         # On CPUs with AVX512-BF16 a forward pass in evaluation mode would repack the weights for kernels that have no
         # backward pass, and training could not go on after a validation.
