@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vistune.errors import VistuneError
+from vistune.models.connectors.grid import GridMLP, GridMLPConfig
 from vistune.models.connectors.mlp import MLP, MLPConfig, internvl_mlp_keys, llava_mlp_keys, merged, unshuffled
 from vistune.models.connectors.resampler import Resampler, ResamplerConfig, resampler_keys
 from vistune.models.connectors.roi_resampler import RoIResampler, bins, roi_weights
@@ -158,3 +159,14 @@ def test_names_of_mlps():
     assert list(internvl_mlp_keys({"0.bias": one, "3.weight": one})) == ["norm.bias", "layers.1.weight"]
     with pytest.raises(VistuneError, match=r"1 unexpected \(3\.weight\)"):
         llava_mlp_keys({"3.weight": one})
+
+
+def test_grid_cells_with_weights_in_16_bits_and_buffers_in_32():
+    """As DeepSpeed leaves them: it casts weights and not buffers."""
+    torch.manual_seed(0)
+    grid = GridMLP(GridMLPConfig(channels=8, hidden=16, width=12, grid=2)).eval()
+    features, table = torch.randn(3, 4, 8), torch.randn(5, 12)
+    expected = grid(features, table)
+    for weight in grid.parameters():
+        weight.data = weight.data.bfloat16()
+    torch.testing.assert_close(grid(features.bfloat16(), table).float(), expected, atol=0.02, rtol=0.02)
