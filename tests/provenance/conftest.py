@@ -128,7 +128,7 @@ def enter(root: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory) -> Iterator[Chain]:
+def built(tmp_path_factory) -> Chain:
     root = tmp_path_factory.mktemp("chain")
     (root / ".gitignore").write_text("*\n!.gitignore\n")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
@@ -144,8 +144,8 @@ def built(tmp_path_factory) -> Iterator[Chain]:
         chain.seal("validate", ["sources"])
         chain.tune("first weights")
         chain.tune("second weights")
-        lineage.git.cache_clear()
-        yield chain
+    lineage.git.cache_clear()
+    return chain  # outside: other tests of the session are not to live in this folder
 
 
 @pytest.fixture
