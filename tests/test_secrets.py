@@ -133,7 +133,7 @@ def test_the_manifest_of_a_job_holds_none(planted, tmp_path, monkeypatch):
     }
     monkeypatch.setenv(TASK_CONFIG, json.dumps(given))
     for kind in ("trainjob", "pytorchjob"):
-        work = Work("vistune.tune.work", tmp_path / "job.json", tmp_path / "result.json", 2, 2)
+        work = Work("vistune.tune.launch", tmp_path / "job.json", tmp_path / "result.json", 2, 2)
         text = json.dumps(backend_for(JobParams(kind, 2), tmp_path).manifest("job", work))
         assert "NCCL_DEBUG" in text and found(text) == []
         assert not re.search("MLFLOW_TRACKING|OPENAI_API_KEY|KFP_TOKEN", text)

@@ -22,9 +22,6 @@ from vistune.shown import show
 from vistune.stages import STAGES, Receipt, Settings, code_digest, execute, home, outside, repository
 from vistune.summary import counts_line
 
-KFP_RUN = "VISTUNE_KFP_RUN"
-"""Environment variable: id of the Kubeflow run that a step belongs to."""
-
 BEGIN = "▸ "
 """Starts the first line a step prints; what the executor printed before it is not the step's."""
 
@@ -65,9 +62,10 @@ def resolve(params: str, overrides: str, seed: int, model_name: str) -> list[str
     with _spoken("parameters"):
         tree = parameters(params, overrides, seed, model_name)
         checked = Settings.parse(tree)
-        if os.environ.get(KFP_RUN) and tracking.enabled():
-            tracking.open_pipeline(f"kubeflow {os.environ[KFP_RUN][:8]}", lineage.ids())
-        ids = {s: {"ids": ids_of(s, checked)} if os.environ.get(KFP_RUN) else {} for s in STAGES}
+        run = os.environ.get(lineage.KFP_RUN, "")
+        if run and tracking.enabled():
+            tracking.open_pipeline(f"kubeflow {run[:8]}", lineage.ids())
+        ids = {s: {"ids": ids_of(s, checked)} if run else {} for s in STAGES}
         return [literal({"seed": checked.seed, s: tree.get(s) or {}, **ids[s]}) for s in STAGES]
 
 

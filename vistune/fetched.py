@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from vistune.errors import VistuneError
 from vistune.files import link_tree, tree_digest, write_json
 from vistune.stages import EXECUTION, RECEIPT, Receipt, receipt
+
+if TYPE_CHECKING:
+    from vistune.component import Artifact
 
 HUB = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<commit>[0-9a-f]{40}))?")
 
@@ -17,15 +20,8 @@ WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken"
 """Files that are fetched from the hub: no pickled weights, no code."""
 
 
-class Folder(Protocol):
-    """A KFP artefact that is a folder."""
-
-    path: str
-    metadata: dict[str, Any]
-
-
 def fetch(
-    settings: Mapping[str, Any], model: str, base: str, trained_on: str, fetched: Folder, release: Folder
+    settings: Mapping[str, Any], model: str, base: str, trained_on: str, fetched: Artifact, release: Artifact
 ) -> dict[str, Any]:
     """Fills `fetched` with the folders `model` and, where one is named, `base`; `release` with the release that the
     model was trained on, or an empty one. Returns the settings of `evaluate`, without a base where there is none.

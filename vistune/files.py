@@ -62,6 +62,22 @@ def read_json(path: Path, pairs: Callable[[list[tuple[str, Any]]], Any] | None =
         ) from None
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file; none when there is no such file. Raises VistuneError naming a bad line."""
+    if not path.is_file():
+        return []
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line:
+            continue
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            problem = f"{path}, line {number} is not JSON ({error})"
+            raise VistuneError(f"{problem}. Run the stage that writes it again.") from None
+    return found
+
+
 def decode(path: Path, kind: Any = Any) -> Any:
     """What `json.loads` makes of a file, in half the time or, with the type of what it should hold, in a third. None
     where it is of another type, no JSON or no file at all, and for what only `json` reads: NaN, infinity and half

@@ -23,9 +23,12 @@ from vistune.files import files_under, link_tree
 from vistune.params import resolve
 from vistune.stages import EXECUTION, STAGES, Settings, receipt, repository
 
+KFP_RUN = "VISTUNE_KFP_RUN"
+"""Environment variable: id of the Kubeflow run that a step belongs to."""
+
 PLATFORM = {
     "image": "VISTUNE_IMAGE",
-    "kfp.run_id": "VISTUNE_KFP_RUN",
+    "kfp.run_id": KFP_RUN,
     "kfp.pipeline_version_id": "VISTUNE_KFP_PIPELINE_VERSION",
 }
 """Tag -> environment variable by which a cluster says what runs here."""

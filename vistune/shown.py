@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from vistune.errors import VistuneError
-from vistune.files import write_text
+from vistune.files import read_lines, write_text
+from vistune.pages import STYLE, render
+
+if TYPE_CHECKING:
+    from vistune.component import Artifact
 
 IMAGES = 12
 """On the sheet of a release."""
 
 CLASSES = ("yes", "no", "neither")
-
-
-class Shown(Protocol):
-    """A KFP artefact that the UI draws: HTML, Markdown or ClassificationMetrics."""
-
-    path: str
-    metadata: dict[str, Any]
 
 
 def show(name: str, output: Path, artefact: Any) -> None:
@@ -31,36 +27,35 @@ def show(name: str, output: Path, artefact: Any) -> None:
     SHOWN[name](output, artefact)
 
 
-def copied(file: str) -> Callable[[Path, Shown], None]:
+def copied(file: str) -> Callable[[Path, Artifact], None]:
     """Shows a file of the output as it is."""
-    return lambda output, artefact: void(shutil.copyfile(output / file, artefact.path))
+
+    def copy(output: Path, artefact: Artifact) -> None:
+        shutil.copyfile(output / file, artefact.path)
+
+    return copy
 
 
-def void(_: object) -> None:
-    """Drops a value."""
-
-
-def curves(output: Path, artefact: Shown) -> None:
+def curves(output: Path, artefact: Artifact) -> None:
     """The loss of every training stage over its steps."""
-    from vistune.report.page import read_lines
     from vistune.report.sections import curves
 
-    _render("curves.html", artefact, charts=curves(read_lines(output / "history.jsonl")))
+    _curves(artefact, curves(read_lines(output / "history.jsonl")))
 
 
-def sheet(output: Path, artefact: Shown) -> None:
+def sheet(output: Path, artefact: Artifact) -> None:
     """Pictures of the release with their boxes as its texts name them."""
     from vistune.boxcodec import find
+    from vistune.sheet import page
     from vistune.sheet.cards import cards
-    from vistune.sheet.page import render
 
     codecs = [find("vistune")]
     try:
-        page = render(cards(output, codecs, IMAGES), codecs, output)
+        drawn = page.render(cards(output, codecs, IMAGES), codecs, output)
     except VistuneError as error:  # a release without boxes is none the worse for it
-        _render("curves.html", artefact, charts=[], said=str(error))
+        _curves(artefact, [], str(error))
     else:
-        write_text(Path(artefact.path), page)
+        write_text(Path(artefact.path), drawn)
 
 
 def confusion(output: Path, artefact: Any) -> None:
@@ -75,8 +70,7 @@ def confusion_of(answers: Path) -> list[list[int]]:
     from vistune.evaluate.scorecard import says_yes
 
     items: dict[str, Mapping[str, Any]] = {}
-    for line in answers.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for row in read_lines(answers):
         if (row["model"], row["condition"]) != ("tuned", "image") or row["gold"].strip().lower() not in ("yes", "no"):
             continue
         if row["item"] not in items or row["kind"] < items[row["item"]]["kind"]:  # ranked before free text
@@ -96,14 +90,5 @@ SHOWN: dict[str, Callable[[Path, Any], None]] = {
 }
 
 
-def _render(template: str, artefact: Shown, **context: Any) -> None:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "report" / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    write_text(Path(artefact.path), environment.get_template(template).render({"said": "", **context}))
+def _curves(artefact: Artifact, charts: Sequence[Any], said: str = "") -> None:
+    write_text(Path(artefact.path), render(STYLE / "curves.html", {"charts": charts, "said": said}))

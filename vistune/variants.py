@@ -7,25 +7,20 @@ than about a single model.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from vistune.errors import VistuneError
 from vistune.files import link_tree, read_json
-from vistune.hashing import digest
 from vistune.params import override
+from vistune.promote.evidence import evaluation_digest
 from vistune.stages import Settings
 
-
-class Folder(Protocol):
-    """A KFP artefact that is a folder."""
-
-    path: str
-    metadata: dict[str, Any]
+if TYPE_CHECKING:
+    from vistune.component import Artifact
 
 
 def vary(tune: Mapping[str, Any], variants: Sequence[str]) -> list[dict[str, Any]]:
@@ -59,14 +54,18 @@ def among(evaluate: Mapping[str, Any], variants: Sequence[str]) -> dict[str, Any
 
 
 def best(
-    variants: Sequence[str], models: Sequence[Folder], scorecards: Sequence[Folder], model: Folder, score: Folder
+    variants: Sequence[str],
+    models: Sequence[Artifact],
+    scorecards: Sequence[Artifact],
+    model: Artifact,
+    score: Artifact,
 ) -> str:
     """Places the best variant's output of `tune` at `model` and of `evaluate` at `score`, and says which one it is.
     Raises VistuneError when the variants were not asked the same questions, or none has a number."""
     if not len(variants) == len(models) == len(scorecards):
         raise VistuneError(f"{len(variants)} variants, {len(models)} models and {len(scorecards)} scorecards.")
     folders = [Path(one.path) for one in scorecards]
-    if len({digest(asked(folder)) for folder in folders}) > 1:
+    if len({evaluation_digest(folder) for folder in folders}) > 1:
         raise VistuneError("the variants were not asked the same questions, so they cannot be compared.")
     reached = [target(folder) for folder in folders]
     number = max(range(len(reached)), key=lambda n: (reached[n], -n))
@@ -86,9 +85,3 @@ def target(scorecard: Path) -> float:
     found = [(c.get("estimate") or {}).get("mean") for c in checks if c.get("role") == "target"]
     numbers = [value if isinstance(value, int | float) and math.isfinite(value) else -math.inf for value in found]
     return min(numbers, default=-math.inf)
-
-
-def asked(scorecard: Path) -> list[str]:
-    """The ids of all questions that were answered."""
-    with open(scorecard / "answers.jsonl", encoding="utf-8") as file:
-        return sorted({json.loads(line)["item"] for line in file})

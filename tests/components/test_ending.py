@@ -9,6 +9,7 @@ import pytest
 from vistune import ending, tracking
 from vistune.errors import VistuneError
 from vistune.jobs import cleanup
+from vistune.lineage import KFP_RUN
 from vistune.tracking import kubeflow, runs
 
 RUN = "0f3c9a52-7d1e-4f0e-9a51-7b6a3f0b0001"
@@ -102,7 +103,7 @@ def status(client, run):
 )
 def test_the_runs_in_mlflow_get_their_final_status(client, hook, monkeypatch, state, wanted):
     """Steps find the parent by the Kubeflow run's id, and one that was killed is not left running."""
-    monkeypatch.setenv(kubeflow.RUN, RUN)
+    monkeypatch.setenv(KFP_RUN, RUN)
     parent = tracking.open_pipeline("kubeflow 0f3c", {"git.sha": "a"})
     assert tracking.open_pipeline("again", {}) == parent, "one for the whole run"
     with tracking.stage_run("adapt", {"rows": 1}, 1, {}) as done:
@@ -120,7 +121,7 @@ def test_the_runs_in_mlflow_get_their_final_status(client, hook, monkeypatch, st
 def test_kubeflows_own_plugin_keeps_its_runs(client, hook, monkeypatch):
     """Where it is on, no second tree grows beside its own, and its status is left to it."""
     theirs = runs.create_run(client, "of the platform", {})
-    monkeypatch.setenv(kubeflow.RUN, RUN)
+    monkeypatch.setenv(KFP_RUN, RUN)
     monkeypatch.setenv("KFP_MLFLOW_CONFIG", json.dumps({"parentRunId": theirs}))
     assert tracking.open_pipeline("ours", {}) == ""
     with tracking.stage_run("adapt", {"rows": 1}, 1, {}) as step:

@@ -62,7 +62,8 @@ def outputs(base, *means, items=("a", "b")):
             pair.append(dsl.Artifact(kind, str(folder), {"digest": f"{kind}{number}"}))
         checks = [{"role": "target", "estimate": None if mean is None else {"mean": mean}}, {"role": "protected"}]
         (base / f"scorecard-{number}" / "verdict.json").write_text(json.dumps({"checks": checks}))
-        lines = [json.dumps({"item": item}) for item in (items if number == 0 else ("b", "a"))]
+        asked = {"benchmark": "vqa", "image": "i", "question": "?", "gold": "yes", "model": "tuned", "condition": "image"}
+        lines = [json.dumps({**asked, "item": item}) for item in (items if number == 0 else ("b", "a"))]
         (base / f"scorecard-{number}" / "answers.jsonl").write_text("\n".join(lines) + "\n")
         made.append(pair)
     return [list(column) for column in zip(*made, strict=True)]

@@ -89,7 +89,7 @@ def job_accepted(plan: Plan) -> str:
     try:
         backend = made(job, SHARED)
         each = backend.processes(plan.section("tune").processes)
-        work = Work("vistune.tune.work", SHARED / "preflight.json", SHARED / "preflight.result", job.nodes, each)
+        work = Work("vistune.tune.launch", SHARED / "preflight.json", SHARED / "preflight.result", job.nodes, each)
         body = backend.manifest("vistune-preflight", work)
     finally:
         if before is None:

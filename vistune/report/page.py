@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vistune
-from vistune.errors import VistuneError
-from vistune.files import read_json, write_text
+from vistune.files import read_json, read_lines, write_text
+from vistune.pages import STYLE, render
 from vistune.report import examples, scores, sections
 from vistune.stages import STAGES, receipt
 
 if TYPE_CHECKING:
     from vistune.report import Params
+
+TEMPLATE = STYLE / "page.html"
 
 MAX_BYTES = 3_000_000
 """The page is mailed and kept; pictures are left out rather than making it larger."""
@@ -25,11 +26,11 @@ def build(params: Params, inputs: Mapping[str, Path], output: Path, seed: int) -
     runs have (dialogues, answers, a promotion) is left out of the page when absent."""
     folders = {stage: Path(folder) for stage, folder in inputs.items()}
     context = gather(params, folders, seed)
-    page = render(context)
+    page = render(TEMPLATE, context)
     for part in ("sheet", "dialogues", "questions"):  # the pictures are what makes a page large
         if len(page.encode()) > MAX_BYTES:
             context[part] = [card | {"source": ""} for card in context[part]]
-            page = render(context)
+            page = render(TEMPLATE, context)
     write_text(output / "report.html", page)
     pictures = sum(bool(c["source"]) for part in ("sheet", "dialogues", "questions") for c in context[part])
     return {"counts": {"pictures": pictures}, "metrics": {}, "details": {"bytes": len(page.encode())}}
@@ -66,31 +67,3 @@ def gather(params: Params, folders: Mapping[str, Path], seed: int) -> dict[str, 
         "lineage": sections.lineage(promotion, receipts),
         "licences": sections.licences(rows, credits, read_json(folders["sources"] / "sources.json")),
     }
-
-
-def render(context: Mapping[str, Any]) -> str:
-    """The page. All text is escaped: samples and answers come from data and models that nobody has vetted."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(context)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON Lines file; none when there is no such file. Raises VistuneError naming a bad line."""
-    if not path.is_file():
-        return []
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            problem = f"{path}, line {number} is not JSON ({error})"
-            raise VistuneError(f"{problem}. Run the stage that writes it again.") from None
-    return found

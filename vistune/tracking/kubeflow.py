@@ -10,10 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from vistune.lineage import KFP_RUN
 from vistune.tracking.runs import connect, create_run, experiment, platform, reachable
-
-RUN = "VISTUNE_KFP_RUN"
-"""Environment variable: id of the Kubeflow run that this step belongs to."""
 
 TAGS = {"vistune.run": "kubeflow"}
 
@@ -26,7 +24,7 @@ def kept() -> bool:
 def open_pipeline(name: str, tags: Mapping[str, str]) -> str:
     """Id of the parent run of this Kubeflow run, made by whoever comes first; empty outside Kubeflow, and where its
     plugin keeps one."""
-    run = os.environ.get(RUN, "")
+    run = os.environ.get(KFP_RUN, "")
     if not run or kept():
         return ""
     with reachable():
@@ -36,7 +34,7 @@ def open_pipeline(name: str, tags: Mapping[str, str]) -> str:
 
 def parent_of(client: Any) -> str:
     """Id of the parent run of this step; empty when there is none."""
-    run = os.environ.get(RUN, "")
+    run = os.environ.get(KFP_RUN, "")
     return _parent(client, run) if run and not kept() else ""
 
 
