@@ -8,10 +8,11 @@ import argparse
 import contextlib
 import os
 import re
+import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,9 @@ def arguments(pipeline: Any, given: Mapping[str, str]) -> dict[str, Any]:
 
 def _run(pipeline: Callable, tree: dict, folder: Path, values: Mapping[str, Any]) -> None:
     with open(folder / "pipeline.log", "w", encoding="utf-8") as log:
+        console = runs.Console(sys.stdout, log)
         try:
-            with contextlib.redirect_stdout(runs.Console(sys.stdout, log)):
+            with contextlib.redirect_stdout(console), _interrupts(console):
                 pipeline(params=literal(tree), **values)
         except RuntimeError as error:  # all that kfp.local says of a failed task
             log.write(f"{error}\n")
@@ -88,6 +90,23 @@ def _run(pipeline: Callable, tree: dict, folder: Path, values: Mapping[str, Any]
                 f"stage {failed.group(1).replace('-', '_') if failed else '?'} stopped; the reason is above and in "
                 f"{folder / 'pipeline.log'}. Run the same command again: finished stages are not repeated."
             ) from error
+
+
+@contextlib.contextmanager
+def _interrupts(console: runs.Console) -> Iterator[None]:
+    """Python drops an interrupt that comes in a destructor or a callback, as there are when kfp starts a process: such
+    a one acts at the next line of output, at the latest at the end."""
+
+    def interrupt(*_: object) -> None:
+        console.interrupted = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+        console.check()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _environment(mlflow_run: str) -> None:

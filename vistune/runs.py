@@ -55,8 +55,15 @@ class Console:
     def __init__(self, terminal: TextIO, log: TextIO) -> None:
         self.terminal, self.log = terminal, log
         self.partial, self.speaking, self.overwrite = "", False, False
+        self.interrupted = False
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if one came, and nobody may have seen it."""
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def write(self, text: str) -> int:
+        self.check()
         *lines, self.partial = (self.partial + text).split("\n")
         for line in lines:
             self._line(line)

@@ -250,6 +250,29 @@ def test_console_shows_the_steps_words_and_logs_everything():
     ]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("written", ["more", ""])
+def test_an_interrupt_that_python_drops_still_ends_the_run(monkeypatch, written):
+    """As it does in destructors, of which there are many while a process starts."""
+    monkeypatch.syspath_prepend(DRIVER.parent)
+    import run
+
+    class Closing:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    console, before, reached = runs.Console(Terminal(tty=False), io.StringIO()), signal.getsignal(signal.SIGINT), []
+    with pytest.raises(KeyboardInterrupt), run._interrupts(console):
+        closing = Closing()
+        del closing
+        reached.append("after it")
+        if written:
+            console.write(written)
+            reached.append("after the line")
+    assert reached == ["after it"]
+    assert signal.getsignal(signal.SIGINT) == before
+
+
 def test_console_keeps_progress_on_one_line_of_a_terminal():
     terminal = Terminal(tty=True)
     runs.Console(terminal, io.StringIO()).write(TASK)
