@@ -6,6 +6,7 @@ writes them to bench/results/gpu.json:
 - full: connector and language model train, layers are recomputed in the backward pass.
 - full_kept: the same, layers are kept.
 - lora: rank 128 in the language model, connector trains.
+- qlora: the same over a language model that rests in 4 bits.
 
 MFU counts what the mathematics needs (no padding, no recomputation, logits of answers only) over the device's dense
 bfloat16 peak; HFU counts recomputation as well. `where` is the share of the device's time by kind of kernel. Without a
@@ -27,6 +28,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "full": {"gradient_checkpointing": True},
     "full_kept": {},
     "lora": {"lora": {"language": 128}},
+    "qlora": {"lora": {"language": 128}, "quantised": {"language": "nf4"}},
 }
 STEPS, FIRST = 10, 3
 """Of an arm, and how many of them are not counted: what is compiled and allocated once."""
@@ -67,16 +69,17 @@ def measure(arm: str, smoke: bool) -> dict[str, Any]:
     from vistune.tune.rows import Builder
 
     device = "cpu" if smoke else "cuda"
+    options = ARMS[arm] | ({"lora": {"language": 4}} if smoke and "lora" in ARMS[arm] else {})
     stage = StageParams(
         "bench",
         "instruct",
-        dict.fromkeys(("connector", "language", "head") if arm != "lora" else ("connector", "language"), 1e-5),
+        dict.fromkeys(("connector", "language") if "lora" in options else ("connector", "language", "head"), 1e-5),
         steps=STEPS,
         batch=PACKS,
         together=1,
         max_tokens=700 if smoke else TOKENS,
         checkpoint_every=0,
-        **({"lora": {"language": 4}} if arm == "lora" and smoke else ARMS[arm]),
+        **options,
     )
     with torch.device(device):
         vlm = build("llava", "tiny" if smoke else "llava-1.5-7b")
@@ -86,7 +89,7 @@ def measure(arm: str, smoke: bool) -> dict[str, Any]:
         operations = Operations(vlm, stage)
         plan = make(list(read_samples(folder)), vlm.reader, stage, 0, operations)
         if stage.lora:
-            lora.attach(vlm, stage.lora)
+            lora.attach(vlm, stage.lora, quantised=stage.quantised, device=device)
         engine = engines.build(vlm, stage, Params(), ROOT)
         moments: list[float] = []
 
