@@ -85,7 +85,7 @@ def test_without_a_gpu_nothing_is_claimed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arm", ["full", "lora"])
+@pytest.mark.parametrize("arm", ["full", "qlora"])
 def test_the_gpu_bench_runs_at_tiny_sizes(arm):
     command = [sys.executable, str(BENCH / "gpu.py"), "--smoke", "--only", arm]
     row = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
