@@ -42,7 +42,7 @@ def adapter() -> Any:
 
 def in_memory() -> dict[str, Any]:
     """Samples made from images in memory: tasks, templates, ids, lineage; nothing is written."""
-    from vistune.sources.join import no_collection
+    from vistune.collection import no_collection
 
     images, made = list(annotated(IMAGES)), adapter()
     count = sum(1 for image in images for _ in made.samples(image))
@@ -156,8 +156,9 @@ def explain(arguments: list[str]) -> dict[str, float]:
 def coco_load() -> dict[str, Any]:
     """Reading COCO files into checked rows, against `json.load` of the same file; turn by turn. What is read is let go
     off the clock. Records are made when the image of theirs is opened; `records_s` is how long that takes for all."""
+    from vistune.collection import no_collection
     from vistune.sources import AnnotationFile, Dataset, Tally
-    from vistune.sources.join import list_rows, no_collection
+    from vistune.sources.join import list_rows
 
     found: dict[str, Any] = {"limit": 1.2}
     for kind, write in {"instances": coco_file, "captions": captions_file}.items():

@@ -60,6 +60,30 @@ def test_arrows(path):
         assert not {n for n in names if n.startswith("vistune.") and n.split(".")[1] in STAGES}
 
 
+def test_no_stage_reaches_another_through_what_all_share():
+    """A module that stands beside the stages and imports one of them serves those who run them, not a stage."""
+    names = {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): imported(p, top=True)
+        for p in FILES
+    }
+
+    def stage(name):
+        first = name.split(".")[1] if name.startswith("vistune.") else ""
+        return first if first in STAGES and first != "sources" else ""
+
+    def reached(name):
+        met, new = set(), [name]
+        while new:
+            found = {n for n in names.get(new.pop(), ()) if n in names and n not in met and n != "vistune.stages"}
+            met |= found
+            new += [n for n in found if not stage(n)]
+        return met
+
+    for name in names:
+        if stage(name):
+            assert {stage(n) for n in reached(name)} <= {"", stage(name)}, name
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("components/*/component.py")), ids=lambda p: p.parent.name)
 def test_components_import_only_kfp_and_the_standard_library(path):
     assert packages(imported(path, top=True)) - {"kfp"} <= sys.stdlib_module_names

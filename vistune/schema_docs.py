@@ -17,12 +17,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from vistune.evaluate.form import FORMS
 from vistune.evaluate.scorecard import SCHEMA_VERSION as CARD_VERSION
-from vistune.evaluate.statistics import Estimate
 from vistune.files import write_text
 from vistune.records import SCHEMA_VERSION, AnnotatedImage, Dialogue, Reject, Sample
 from vistune.reference import comments
 from vistune.schema import field_types
 from vistune.stages import repository
+from vistune.statistics import Estimate
 
 RECORDS: dict[str, type] = {
     "sample": Sample,

@@ -1,4 +1,4 @@
-"""What both arms of the evaluate bench are given: a LLaVA with random weights, pictures, questions, task files.
+"""What the arms of the evaluate bench are given: a LLaVA with random weights, pictures, questions, task files.
 
 The model has the shape of LLaVA-1.5 (336 pixels, 576 visual tokens, CLIP and a Llama), small enough for a CPU core and
 large enough that computing, not Python, takes the time. transformers' processor beside it writes the same prompts.
@@ -62,8 +62,24 @@ metadata: {{version: 1}}
 """
 
 
+LMMS_TASK = """task: {name}
+output_type: generate_until
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {folder}/{name}.json}}, cache_dir: {folder}/cache}}
+test_split: test
+num_fewshot: 0
+doc_to_visual: !function functions.opened
+doc_to_text: question
+doc_to_target: answer
+generation_kwargs: {{max_new_tokens: {longest}, do_sample: false}}
+process_results: !function functions.equal
+metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
+metadata: [{{version: 1}}]
+"""
+
+
 def prepare(folder: Path) -> None:
-    """Writes model/, pictures/, NAME.json and the tasks of both arms."""
+    """Writes model/, pictures/, NAME.json and the tasks of all arms."""
     from PIL import Image, ImageDraw
 
     from vistune.store import describe_image
@@ -84,13 +100,18 @@ def prepare(folder: Path) -> None:
             image.save(folder / path, quality=90)
             ref = asdict(describe_image(folder, path))
             rows += [
-                {"question": text + SUFFIX, "answer": "yes", "image": ref} for text in asked(name, questions, drawn)
+                {"question": text + SUFFIX, "answer": "yes", "image": ref, "folder": str(folder)}
+                for text in asked(name, questions, drawn)
             ]
         (folder / f"{name}.json").write_text(json.dumps(rows))
         for arm, visuals, words in (("ours", "references", "question"), ("theirs", "opened", MARKED)):
             (folder / arm).mkdir(exist_ok=True)
             task = TASK.format(name=name, folder=folder, visuals=visuals, words=words, longest=LONGEST)
             (folder / arm / f"{name}.yaml").write_text(task)
+        (folder / "lmms").mkdir(exist_ok=True)
+        (folder / "lmms" / f"{name}.yaml").write_text(LMMS_TASK.format(name=name, folder=folder, longest=LONGEST))
+    functions = "from parts.evaluate_job import equal, opened  # it looks for functions beside the task\n"
+    (folder / "lmms" / "functions.py").write_text(functions)
 
 
 def asked(name: str, count: int, drawn: random.Random) -> list[str]:
@@ -143,7 +164,7 @@ def documents(folder: str, name: str, **_: Any) -> Any:
     from datasets import Dataset
 
     rows = json.loads((Path(folder) / f"{name}.json").read_text())
-    return {"test": Dataset.from_list([row | {"folder": folder} for row in rows])}
+    return {"test": Dataset.from_list(rows)}
 
 
 def references(doc: dict[str, Any]) -> list[Any]:

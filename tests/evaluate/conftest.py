@@ -73,7 +73,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Image
 @pytest.fixture
 def answer() -> Callable[..., Any]:
     """Makes an Answer from the few fields a test cares about."""
-    from vistune.evaluate.answers import Answer
+    from vistune.answers import Answer
 
     def make(item: str, model: str, condition: str, correct: float, **more: Any) -> Answer:
         fields: dict[str, Any] = {

@@ -189,13 +189,13 @@ def _mmbench(root: Path) -> None:
 def _seed(root: Path) -> None:
     row = {"choice_a": "one", "choice_b": "two", "choice_c": "three", "choice_d": "four", "answer": "B"}
     questions = [
-        {**row, "question": "How many?", "question_id": "101", "question_type_id": 5, "data_id": "1.jpg"},
+        {**row, "question": "How many?", "question_id": "101", "question_type_id": 5, "data_id": "1454426_2591111986"},
         {**row, "question": "Who?", "question_id": "102", "question_type_id": 1, "data_id": "2.jpg", "answer": "D"},
         {**row, "question": "Video?", "question_id": "103", "question_type_id": 11, "data_id": "3.mp4"},
     ]
     put(root / "seed/SEED-Bench.json", {"questions": questions, "question_type": {"Instances Counting": 5}})
-    for n in (1, 2):
-        put(root / f"seed/SEED-Bench-image/{n}.jpg", picture(100 + n))
+    for n, name in enumerate(("1454426_2591111986", "2.jpg")):  # CC3M's pictures have names without an ending
+        put(root / f"seed/SEED-Bench-image/{name}", picture(101 + n))
 
 
 def _mmmu(root: Path) -> None:

@@ -1,5 +1,6 @@
 """Scores over many items as sums of ratios: the same numbers as the scorers give, on all items and on any part."""
 
+import math
 import random
 import statistics
 from collections.abc import Callable
@@ -8,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vistune.answers import Answer, Scores
 from vistune.evaluate import aggregates, judge
-from vistune.evaluate.answers import Answer, Scores
 from vistune.evaluate.judge import Case
-from vistune.evaluate.scorers import captions, chair, hallusionbench, judged, mmbench, mme, pope
-from vistune.evaluate.statistics import clustered_error, score, subtract
+from vistune.evaluate.scorers import captions, chair, hallusionbench, judged, mmbench, mme, ocrbench, pope
+from vistune.statistics import clustered_error, score, subtract
 
 draw = random.Random(0)
 WORDS = ("cat", "dog", "table", "on", "a", "the")
@@ -39,6 +40,7 @@ CASES: list[tuple[Callable[..., float], list[Any]]] = [
     (mme.perception, MME),
     (mme.cognition, [("code_reasoning", "a", True), ("code_reasoning", "a", False)]),
     (mmbench.circular, MMBENCH),
+    (ocrbench.final_score, [1.0, 0.0, 1.0, 1.0]),
     (mmbench.vanilla, MMBENCH),
     (captions.cider, CAPTIONS),
     (captions.bleu_1, CAPTIONS),
@@ -82,7 +84,7 @@ def test_a_resampled_score_is_the_score_of_the_resampled_items(answer: Callable[
 
 def test_bleu_has_the_interval_of_resampled_bleu(answer: Callable[..., Answer]) -> None:
     """Linearised, against computing it anew from the drawn captions."""
-    again = [captions.bleu([LONGER[draw.randrange(200)] for _ in range(200)], 4) for _ in range(400)]
+    again = [captions.bleu([LONGER[draw.randrange(200)] for _ in range(200)], 4) for _ in range(150)]
     error = clustered_error(values(captions.bleu_4, LONGER, answer), range(200))
     assert error == pytest.approx(statistics.stdev(again), rel=0.15)
 
@@ -106,6 +108,11 @@ def test_hallusionbench_with_a_judge_counts_figures_and_pairs(
     cases = [Case(str(n), "hallusionbench", (), {}, row[:5]) for n, row in enumerate(HALLUSION)]
     for aggregation in (judged.aacc, judged.facc, judged.qacc):
         assert score(values(aggregation, cases, answer)) == pytest.approx(aggregation(cases))
+    assert math.isnan(judged.dissent(cases))
+    replies = [["correct", "correct", "incorrect", "?"], ["unclear", "unclear"], ["correct", "?"]]
+    monkeypatch.setattr(judge, "replies", lambda cases: [replies[int(case.item)] for case in cases])
+    assert judged.dissent(cases[:3]) == pytest.approx((1 / 3 + 0) / 2), "of the answers that were read twice"
+    assert score(values(judged.dissent, cases[:3], answer)) == pytest.approx(1 / 6)
 
 
 def test_a_difference_is_a_sum_of_ratios_as_well(answer: Callable[..., Answer]) -> None:

@@ -13,6 +13,7 @@ from published import picture
 from vistune.errors import VistuneError
 from vistune.evaluate import Params, fingerprint
 from vistune.evaluate.benchmarks.documents import Home
+from vistune.evaluate.declared import TOLD
 from vistune.evaluate.harness import images_of, load_suite
 from vistune.evaluate.lm import LogLikelihood
 
@@ -55,7 +56,7 @@ TASKS: dict[str, tuple[Any, str, int]] = {
     "chartqa_augmented": (GOLD, "accuracy", 1),
     "docvqa": (lambda doc: "itc  limited", "anls", 1),
     "infovqa": (GOLD, "anls", 1),
-    "ocrbench": (lambda doc: f"It says {doc['answer']}.", "score", 2),
+    "ocrbench": (lambda doc: f"It says {doc['answer']}.", "final_score", 2),
     "coco_caption": (GOLD, "cider", 2),
     "nocaps": (GOLD, "cider", 2),
     "refcoco_testa": (lambda doc: "[0.0, 0.12, 0.5, 0.88]", "accuracy", 1),
@@ -64,7 +65,7 @@ TASKS: dict[str, tuple[Any, str, int]] = {
     "hallusionbench": (GOLD, "qAcc", 3),
     "chair": (lambda doc: "a person" if "person" in doc["objects"] else "a dog", "recall", 2),
 }
-BEST = {"perception": 2000.0, "score": 2.0, "recall": 2 / 3}
+BEST = {"perception": 2000.0, "final_score": 2.0, "recall": 2 / 3}
 WORST = {f"pope_{setting}": 2 / 3 for setting in ("random", "popular", "adversarial")}  # nonsense is a "yes"
 
 
@@ -303,8 +304,7 @@ def test_every_task_file_is_tested_and_says_what_it_is() -> None:
         assert tree["task"] == path.stem == tree["dataset_kwargs"]["benchmark"]
         found.add(path.stem)
         about = tree["metadata"]["about"]
-        keys = ["title", "split", "items", "licence", "metric", "prompt", "files", "hub", "homepage"]
-        assert list(about) == keys and int(about["items"]) > 0
+        assert tuple(about) == TOLD and int(about["items"]) > 0 and all(about.values())
     assert {name for name in found if name.startswith("refcoco")} == {
         *(f"refcoco{p}_{s}" for p in ("", "_plus") for s in ("val", "testa", "testb")),
         "refcocog_val",

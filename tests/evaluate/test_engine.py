@@ -1,7 +1,7 @@
 """Shared prefixes give what each question gives by itself, whatever the family, the order and the batch."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
+from PIL import Image
 
 from vistune.errors import VistuneError
 from vistune.evaluate import decoding, engine
-from vistune.evaluate.images import Pictures
+from vistune.evaluate.images import Pictures, shown
 from vistune.evaluate.lm import VistuneLM
 from vistune.models import FAMILIES, load_model
 from vistune.models.evidence import SIDE, Evidence
@@ -182,6 +183,34 @@ def test_many_questions_go_through_one_prefix_in_pieces(
     monkeypatch.setattr(engine, "SHORT_PREFIX", 0)
     assert answering.generate_until(requests) == expected
     assert len({answer[:1] for answer in expected}) > 1 or len(set(expected)) > 1
+
+
+def test_a_grey_picture_is_one_for_all_questions(llava: Vlm, pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, (one, other) = pictures[0], pictures[1][:2]
+    images, given = (one, replace(other, width=one.width + 16)), Pictures(root)
+    lm = VistuneLM(engine.Engine(llava, given, "model"), given, shown=shown("blank", {}, 0))
+    requests = ranking([[image] for image in images])
+    plans: list[Any] = []
+    plan = lm.engine.plan
+    lm.engine.plan = lambda questions: plans.append(plan(questions)) or plans[-1]  # type: ignore[method-assign]
+    found = lm.loglikelihood(requests)
+    visits = [visit for batch in plans[0] for visit in batch]
+    assert [len(visit.asked) for visit in visits] == [len(QUESTIONS)], "one prefix, and each question once"
+    grey = Image.new("RGB", (336, 336), (127, 127, 127))
+    talk = [Message("user", QUESTIONS[0][0], (0,)), Message("assistant", "yes")]
+    inputs = llava.inputs([talk], [[grey]])
+    with torch.no_grad():
+        logprobs = llava.model(**inputs).logits[0].float().log_softmax(-1)
+    learned = [t for t, label in enumerate(inputs["labels"][0]) if label != IGNORE]
+    expected = sum(float(logprobs[t - 1, inputs["labels"][0][t]]) for t in learned)
+    assert found[0][0] == pytest.approx(expected, abs=1e-4)
+
+    monkeypatch.setattr(engine, "SHORT_PREFIX", 0)
+    monkeypatch.setattr(engine, "AGAIN", 0)
+    monkeypatch.setattr(engine, "BRANCH_TOKENS", 20)
+    again = lm.loglikelihood(requests)
+    assert len([visit for batch in plans[1] for visit in batch]) > 1, "several processes have a share of them"
+    assert [one[0] for one in again] == pytest.approx([one[0] for one in found], abs=1e-4)
 
 
 def test_an_answer_ends_at_its_own_stop_or_end_of_turn(answering: VistuneLM, pictures: Any, llava: Vlm) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vistune.answers import Answer, Scores
 from vistune.errors import VistuneError
-from vistune.evaluate.answers import Answer, Scores
 from vistune.evaluate.gate import Gate, Protected, Target, decide, load_gate
-from vistune.evaluate.statistics import clustered_error, detectable
 from vistune.files import write_json
+from vistune.statistics import clustered_error, detectable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

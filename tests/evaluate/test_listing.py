@@ -26,7 +26,8 @@ def test_every_benchmark_is_listed_with_its_suites() -> None:
     assert rows["demo_which_of_two"].source == "vistune sources" and rows["demo_which_of_two"].suites == ("demo",)
     assert rows["mmmu_val"].source == "mmmu-benchmark.github.io, hub: MMMU/MMMU"
     for row in rows.values():
-        assert all((row.title, row.split, row.items, row.licence, row.metric, row.source))
+        assert all((row.title, row.split, row.items, row.licence, row.metric, row.files, row.source))
+        assert row.source == "vistune sources" or (row.prompt and row.counted)
 
 
 def test_every_name_in_a_suite_is_a_task_or_group() -> None:
@@ -41,6 +42,7 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     shown = CliRunner().invoke(cli.app, ["evaluate", "--list"])
     assert shown.exit_code == 0 and "mmbench_en_dev" in shown.output and "14,232" in shown.output
+    assert "prompt: LLaVA-1.5, docs/Evaluation.md: short answer · items: the paper, not verified" in shown.output
 
 
 def test_a_suite_brings_its_gate(monkeypatch: pytest.MonkeyPatch) -> None:

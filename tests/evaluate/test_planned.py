@@ -11,7 +11,7 @@ from vistune.cli import app
 from vistune.errors import VistuneError
 from vistune.evaluate import Params, planned
 from vistune.evaluate.planned import Planned, plan
-from vistune.evaluate.statistics import clustered_error, planned_error, score, student
+from vistune.statistics import clustered_error, planned_error, score, student
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -20,13 +20,30 @@ def test_questions_images_and_gate(data: Path, tmp_path: Path) -> None:
     made = plan(Params(suite="quick", gate="llava15", data=str(data), limit=None), tmp_path, REPOSITORY / "eval", 0)
     found = {b.name: (b.items, len(b.sizes)) for b in made.benchmarks}
     assert found["gqa"] == (3, 2) and found["aokvqa_ranked"][0] == 2
-    assert (made.runs, made.questions) == (4, 4 * sum(items for items, _ in found.values()))
+    assert (made.runs, made.questions) == (5, 5 * sum(items for items, _ in found.values()))
     assert made.seconds(2.0) == made.questions / 2
     with pytest.raises(VistuneError, match="--rate is 0"):
         made.seconds(0)
     told = "\n".join(made.warnings)
+    assert "gqa: its files hold 3 items, not 12,578 (the paper, not verified)" in told
+    assert "f1 of pope_adversarial is" not in told and "perception of mme" not in told
     assert "the target vqav2 is not in this suite: the gate will fail" in told
     assert "the margin of gqa is 1 points" in told and "likely inconclusive" in told
+
+
+def test_a_gate_that_no_answer_can_pass_is_told_before_the_run(data: Path, tmp_path: Path) -> None:
+    for folder in ("gates", "suites"):
+        (tmp_path / "eval" / folder).mkdir(parents=True)
+    (tmp_path / "eval" / "tasks").symlink_to(REPOSITORY / "eval" / "tasks")
+    (tmp_path / "eval" / "suites" / "mine.yaml").write_text("tasks: [chair, pope_random]\n")
+    protected = "{benchmarks: [pope_random], metric: yes_ratio, margin: 0.01}, {benchmarks: [chair], margin: 0.01}"
+    gate = f"target: {{benchmarks: [chair], metric: hallucinated}}\nprotected: [{protected}]\n"
+    (tmp_path / "eval" / "gates" / "mine.yaml").write_text(gate)
+    made = plan(Params(suite="mine", gate="mine", data=str(data), limit=None), tmp_path, tmp_path / "eval", 0)
+    told = "\n".join(made.warnings)
+    assert "yes_ratio of pope_random is neither better nor worse: the gate will fail" in told
+    assert "accuracy of chair is not among chair_i, hallucinated, length, recall: the gate will fail" in told
+    assert "hallucinated of chair" not in told
 
 
 def test_published_sizes_give_the_published_detectable_differences() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from test_evaluate_stage import REPOSITORY, release
 
+from tests import warm
 from vistune import evaluate
 from vistune.errors import VistuneError
 from vistune.evaluate import Params
@@ -59,67 +60,82 @@ if distributed.is_initialized():
 """
 
 
-def run(processes: int, folder: Path, root: Path, log: Path, shown: Any) -> list[dict[str, Any]]:
-    folder.mkdir()
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    subprocess.run([*command, str(script), str(folder), str(root), str(log), json.dumps(shown)], check=True)
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(processes)]
+Asked = tuple[Path, str]
+"""The folder of the pictures, and what is to be shown of them."""
+
+
+@pytest.fixture(scope="module")
+def asked(pictures: Any) -> Asked:
+    root, images = pictures
+    return root, json.dumps([asdict(image) for image in images])
+
+
+def command(asked: Asked, folder: Path, log: Path) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    (folder / "script.py").write_text(SCRIPT)
+    root, shown = asked
+    return [str(folder / "script.py"), str(folder), str(root), str(log), shown]
+
+
+def answers(folder: Path, rank: int = 0) -> dict[str, Any]:
+    return json.loads((folder / f"{rank}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def one(asked: Asked, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], bytes]:
+    """What one process answers that nothing disturbs, and its log."""
+    folder = tmp_path_factory.mktemp("one")
+    assert warm.Popen([sys.executable, *command(asked, folder, folder / "log.jsonl")]).wait() == 0
+    return answers(folder), (folder / "log.jsonl").read_bytes()
 
 
 @pytest.mark.slow
-def test_two_ranks_answer_as_one_does(pictures: Any, tmp_path: Path) -> None:
-    root, images = pictures
-    shown = [asdict(image) for image in images]
-    (one,) = run(1, tmp_path / "one", root, tmp_path / "one.jsonl", shown)
-    two = run(2, tmp_path / "two", root, tmp_path / "two.jsonl", shown)
+@pytest.mark.usefixtures("warm")
+def test_two_ranks_answer_as_one_does(asked: Asked, one: Any, tmp_path: Path) -> None:
+    def ranks(name: str) -> list[dict[str, Any]]:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        subprocess.run([*torchrun, *command(asked, tmp_path / name, tmp_path / "two.jsonl")], check=True)
+        return [answers(tmp_path / name, rank) for rank in range(2)]
+
+    alone, _ = one
+    two = ranks("two")
     for rank in two:
-        assert rank["texts"] == one["texts"]
-        assert rank["scores"] == one["scores"], "the batches are the same, whoever computes them"
+        assert rank["texts"] == alone["texts"]
+        assert rank["scores"] == alone["scores"], "the batches are the same, whoever computes them"
     shares = [rank["computed"] for rank in two]
-    assert sum(shares) == one["computed"] and min(shares) > one["computed"] // 4
-    again = run(2, tmp_path / "again", root, tmp_path / "two.jsonl", shown)
+    assert sum(shares) == alone["computed"] and min(shares) > alone["computed"] // 4
+    again = ranks("again")
     assert [rank["computed"] for rank in again] == [0, 0], "both wrote to one log, and both read it"
-    assert again[0]["texts"] == one["texts"]
+    assert again[0]["texts"] == alone["texts"]
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_the_answers_are_those_of_an_undisturbed_run(pictures: Any, tmp_path: Path) -> None:
-    root, images = pictures
-    shown = json.dumps([asdict(image) for image in images])
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-
-    def started(name: str) -> subprocess.Popen[bytes]:
-        (tmp_path / name).mkdir(exist_ok=True)
-        log = tmp_path / f"{name}.jsonl"
-        return subprocess.Popen([sys.executable, str(script), str(tmp_path / name), str(root), str(log), shown])
-
-    assert started("whole").wait() == 0
-    whole = json.loads((tmp_path / "whole" / "0.json").read_text())
+@pytest.mark.usefixtures("warm")
+def test_killed_again_and_again_the_answers_are_those_of_an_undisturbed_run(
+    asked: Asked, one: Any, tmp_path: Path
+) -> None:
+    whole, written = one
     log = tmp_path / "killed.jsonl"
-    lines = len((tmp_path / "whole.jsonl").read_bytes().splitlines())
+    given = [sys.executable, *command(asked, tmp_path / "killed", log)]
     for kill in range(3):
         known = log.stat().st_size if log.exists() else 0
-        process = started("killed")
+        process = subprocess.Popen(given)
         while process.poll() is None and (log.stat().st_size if log.exists() else 0) <= known:
             time.sleep(0.001)
         time.sleep(0.004 * kill)
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it was to be killed in the middle"
     done = len(log.read_bytes().splitlines())
-    assert 3 <= done < lines
-    assert started("killed").wait() == 0
-    resumed = json.loads((tmp_path / "killed" / "0.json").read_text())
+    assert 3 <= done < len(written.splitlines())
+    assert subprocess.Popen(given).wait() == 0
+    resumed = answers(tmp_path / "killed")
     assert resumed["scores"] == whole["scores"] and resumed["texts"] == whole["texts"], "bit for bit"
     assert 0 < resumed["computed"] < whole["computed"]
-    assert (tmp_path / "killed.jsonl").read_bytes().splitlines()[-1] == (
-        tmp_path / "whole.jsonl"
-    ).read_bytes().splitlines()[-1]
+    assert log.read_bytes().splitlines()[-1] == written.splitlines()[-1]
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_the_stage_on_two_processes_gives_the_files_of_one(
     demo_sources: Path, model_folders: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -148,6 +164,7 @@ def test_the_stage_on_two_processes_gives_the_files_of_one(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_process_that_fails_ends_the_stage(demo_sources: Path, model_folders: Path, tmp_path: Path) -> None:
     (tmp_path / "release").mkdir()
     release(tmp_path / "release", "ab" * 32)

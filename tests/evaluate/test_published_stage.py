@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from vistune import evaluate, store
+from vistune.answers import read_answers
 from vistune.errors import VistuneError
 from vistune.evaluate import Conditions, Judge, Params, judge
-from vistune.evaluate.answers import read_answers
 from vistune.evaluate.scorers import mmbench, pope
 from vistune.records import Lineage, Sample, conversation
 from vistune.schema_docs import json_schema
@@ -47,7 +47,7 @@ def results(folder: Path, model: str = "base") -> dict[str, Any]:
     return json.loads((folder / "lm_eval" / f"{model}-image.json").read_text())
 
 
-def test_quick_suite_end_to_end(run: Any, tmp_path: Path, data: Path) -> None:
+def test_quick_suite_end_to_end(run: Any, tmp_path: Path, data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     summary = run(suite="quick", conditions=Conditions(("image",), ("image",)))
     found = results(tmp_path / "out")
     assert str(data) not in json.dumps(found)
@@ -71,6 +71,12 @@ def test_quick_suite_end_to_end(run: Any, tmp_path: Path, data: Path) -> None:
     assert found["results"]["pope_adversarial"]["yes_ratio,none"] == yes / 4
     card = json.loads((tmp_path / "out" / "scorecard.json").read_text())
     assert {b["name"] for b in card["benchmarks"]} == set(counts)
+    kept = {path.stem for path in (tmp_path / "out" / "pictures").iterdir()}
+    assert kept == {a.image for a in answers} and 0 < len(kept) <= 6 * len(counts), "small copies, for the report"
+    assert "gqa: its files hold 3 items, not 12,578" in capfd.readouterr().out
+    assert next(b for b in card["benchmarks"] if b["name"] == "gqa")["published"]["held"] == 3
+    html = (tmp_path / "out" / "scorecard.html").read_text()
+    assert "<td>12,578</td><td>3</td>" in html and "not comparable with published scores" in html
     assert {b["licence"] for b in card["benchmarks"]} >= {"CC-BY-4.0", "GPL-3.0"}
     # The same again comes from the log.
     run("again", suite="quick", conditions=Conditions(("image",), ("image",)))
@@ -78,15 +84,26 @@ def test_quick_suite_end_to_end(run: Any, tmp_path: Path, data: Path) -> None:
 
 
 def test_pictures_of_any_number(run: Any, tmp_path: Path) -> None:
-    """Questions without a picture, and captions; groups and totals over all items."""
-    run(suite="hallucination", conditions=Conditions(("image",), ()))
+    """Questions without a picture, and captions; groups and totals over all items; a gate of which less is better."""
+    rules = {"target": {"benchmarks": ["chair"], "over": ["base"], "metric": "hallucinated"}}
+    rules["protected"] = [{"benchmarks": ["chair"], "metric": "chair_i", "margin": 0.05}]
+    (tmp_path / "eval" / "gates" / "fewer.yaml").write_text(yaml.safe_dump(rules))
+    run(suite="hallucination", gate="fewer", conditions=Conditions(("image",), ("image",)))
+    verdict = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert {(c["comparison"], c["higher_is_better"]) for c in verdict["checks"]} == {("base - tuned", False)}
+    assert "base - tuned (less hallucinated is better)" in verdict["checks"][0]["reason"]
     found = results(tmp_path / "out")
     assert (
         set(found["results"]) >= {"pope", "hallusionbench", "chair"} and found["results"]["chair"]["length,none"] >= 0
     )
+    from lm_eval.utils import make_table
+
+    table = make_table(found)  # as lm-eval shows its own results
+    assert re.search(r"\|hallucinated *\|↓", table) and re.search(r"\|length *\| ", table)
     f1 = [found["results"][f"pope_{setting}"]["f1,none"] for setting in ("random", "popular", "adversarial")]
     assert found["groups"]["pope"]["f1,none"] == pytest.approx(sum(f1) / 3)
-    hallusion = [a for a in read_answers(tmp_path / "out" / "answers.jsonl") if a.benchmark == "hallusionbench"]
+    answers = [a for a in read_answers(tmp_path / "out" / "answers.jsonl") if a.model == "base"]
+    hallusion = [a for a in answers if a.benchmark == "hallusionbench"]
     assert [bool(a.image) for a in sorted(hallusion, key=lambda a: a.item)] == [False, True, True]
 
 
@@ -127,6 +144,14 @@ def test_contamination_blind_conditions_and_wordings(run: Any, tmp_path: Path, d
     assert "2 of 3" in html and "cluster trained: vqav2-train is of the cluster" in html
 
 
+def test_a_task_file_that_says_too_little_is_refused(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "eval" / "tasks" / "gqa" / "gqa.yaml"
+    path.write_text(re.sub(r"    (counted|licence): .*\n", "", path.read_text()))
+    (tmp_path / "eval" / "suites" / "one.yaml").write_text("tasks: [gqa]\n")
+    with pytest.raises(VistuneError, match=r"the file of task gqa does not say counted, licence under metadata\.about"):
+        run(suite="one")
+
+
 def test_a_suite_that_names_a_task_twice_is_refused(run: Any, tmp_path: Path) -> None:
     (tmp_path / "eval" / "suites" / "twice.yaml").write_text("tasks: [chartqa, chartqa_human]\n")
     with pytest.raises(VistuneError, match=r"suite twice: Duplicate task 'chartqa_human': found in both"):
@@ -158,7 +183,29 @@ def test_a_judged_suite(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found["results"]["hallusionbench_judged"]["aAcc,none"] == 0.0
     answers = read_answers(tmp_path / "out" / "answers.jsonl")
     assert {a.metrics["accuracy"] for a in answers if a.benchmark == "mm_vet"} == {0.5}
+    card = json.loads((tmp_path / "out" / "scorecard.json").read_text())
+    assert card["judge"] == found["judge"]
+    assert "Judge: m, 2 votes on each answer." in (tmp_path / "out" / "scorecard.html").read_text()
     assert "planted" not in "".join(p.read_text() for p in (tmp_path / "out").rglob("*") if p.is_file())
+
+
+def test_captions_say_which_metrics_are_not_computed(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "eval" / "suites" / "captions.yaml").write_text("tasks: [coco_caption, nocaps, ocrbench]\n")
+    for path in (tmp_path / "eval" / "tasks").glob("*/*.yaml"):
+        path.write_text(re.sub(r"max_gen_toks: \d+", "max_gen_toks: 3", path.read_text()))
+    run(suite="captions", conditions=Conditions(("image",), ()))
+    html = (tmp_path / "out" / "scorecard.html").read_text()
+    assert html.count("METEOR and SPICE are Java programs: not computed") == 2
+    found = results(tmp_path / "out")["results"]
+    for name in ("coco_caption", "nocaps"):
+        metrics = {key: value for key, value in found[name].items() if key.endswith(",none")}
+        assert not any("meteor" in key or "spice" in key for key in metrics)
+        assert all(isinstance(value, float) for value in metrics.values()), "no empty metric"
+    # OCRBench is a sum: so is its standard error.
+    rights = [a.metrics["accuracy"] for a in read_answers(tmp_path / "out" / "answers.jsonl") if "ocr" in a.benchmark]
+    assert found["ocrbench"]["final_score,none"] == sum(rights)
+    of_mean = found["ocrbench"]["accuracy_stderr,none"]
+    assert found["ocrbench"]["final_score_stderr,none"] == pytest.approx(len(rights) * of_mean)
 
 
 def test_without_data(run: Any) -> None:
@@ -194,7 +241,8 @@ def test_the_page_shows_every_published_benchmark(run: Any, tmp_path: Path, monk
         images = {row["images"] for table in entry["metrics"] for row in table["scores"]}
         for table in entry["metrics"]:
             for row in table["scores"]:
-                assert (row["low"] is not None and row["high"] is not None) == (row["images"] > 1), entry["name"]
+                known = row["images"] > 1 and row["mean"] is not None  # no mention: CHAIRi is not a number
+                assert (row["low"] is not None and row["high"] is not None) == known, entry["name"]
         cells = " ".join(text for name, text in rows if name == entry["name"])
         assert "[" in cells or images <= {1}, f"{entry['name']} has no interval on the page"
     by = {entry["name"]: entry for entry in card["benchmarks"]}

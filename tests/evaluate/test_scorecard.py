@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from vistune.answers import Answer, Scores, read_answers, write_answers
 from vistune.evaluate import gallery, page, scorecard
-from vistune.evaluate.answers import Answer, Scores, read_answers, write_answers
 from vistune.evaluate.gate import Gate, Target, decide
 from vistune.records import ImageRef
 
@@ -40,7 +40,7 @@ def card(answers: list[Answer]) -> dict[str, Any]:
     about = dict.fromkeys(("naming_trained", "which"), described)
     groups = {"Task kind never trained": ["which"]}
     built = scorecard.build(Scores(answers), groups, about, RUNS, seed=0, replicates=200, confidence=0.95)
-    return built | {"suite": "demo", "models": {"base": "1" * 64, "tuned": "2" * 64}, "limit": None}
+    return built | {"suite": "demo", "models": {"base": "1" * 64, "tuned": "2" * 64}, "limit": None, "judge": None}
 
 
 def test_numbers(card: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ def made(rows: list[Answer], runs: dict[str, tuple[str, ...]], **more: Any) -> d
     about = {a.benchmark: described | more.get(a.benchmark, {}) for a in rows}
     seen = more.get("contaminated", ())
     card = scorecard.build(Scores(rows), {}, about, runs, 0, 200, 0.95, seen)
-    return card | {"suite": "s", "models": {"tuned": "2" * 64}, "limit": None}
+    return card | {"suite": "s", "models": {"tuned": "2" * 64}, "limit": None, "judge": None}
 
 
 def test_an_answer_independent_model_scores_at_the_blind_baselines(answer: Callable[..., Answer]) -> None:
@@ -233,7 +233,7 @@ def test_aggregates_are_on_the_card_with_intervals(answer: Callable[..., Answer]
     verdict = decide(Gate(Target(("b",), over=("base",), metric="f1")), Scores(rows), 0, 300)
     assert verdict["verdict"] == "pass" and "+28.6 points" in verdict["reasons"][0]
     html = page.render(card, verdict, [], [], [])
-    assert "<td>f1</td>" in html and "+28.6" in html
+    assert "<td>f1 ↑</td>" in html and "+28.6" in html
 
 
 def test_files_fit_their_published_schemas(card: dict[str, Any], answers: list[Answer]) -> None:
@@ -250,6 +250,25 @@ def test_files_fit_their_published_schemas(card: dict[str, Any], answers: list[A
         for key in plain:
             assert list(validator.iter_errors({k: v for k, v in plain.items() if k != key})), key
         assert list(validator.iter_errors({**plain, "surprise": 1}))
+
+
+def test_the_gallery_shows_inventions(answer: Callable[..., Answer], pictures: tuple[Path, list[ImageRef]]) -> None:
+    """A benchmark without right and wrong: what counts is the metric of which less is better."""
+    free = {"kind": "generation", "scores": {}, "answer": "a kite"}
+    rows = [
+        answer("c/1", "tuned", "image", 0.0, **free, metrics={"hallucinated": 1.0, "length": 2.0}),
+        answer("c/1", "base", "image", 0.0, **free, metrics={"hallucinated": 0.0, "length": 2.0}),
+        answer("c/2", "tuned", "image", 0.0, **free, metrics={"hallucinated": 0.0, "length": 2.0}),
+        answer("d/1", "tuned", "image", 0.0, **free, metrics={"length": 2.0}),
+    ]
+    better = {"c": {"hallucinated": False, "length": None}, "d": {"length": None}}
+    (row,) = gallery.errors(rows, [pictures[0]], seed=0, better=better)
+    assert (row["benchmark"], row["measure"], row["score"], row["base_score"]) == ("c", "hallucinated", 1.0, 0.0)
+    verdict = decide(Gate(Target(("c",))), Scores([]), 0, 100)
+    tuned = [a for a in rows if a.model == "tuned"]
+    html = page.render(made(tuned, {"tuned": ("image",)}), verdict, [row], [], [pictures[0]])
+    assert "(hallucinated 1)" in html and "(hallucinated 0)" in html
+    assert gallery.errors(rows, [pictures[0]], seed=0) == []
 
 
 def test_the_gallery_says_why(answer: Callable[..., Answer], pictures: tuple[Path, list[ImageRef]]) -> None:

@@ -183,7 +183,7 @@ def test_mmmu_open() -> None:
 def test_ocrbench() -> None:
     assert ocrbench.contains(None, ["x"]) == 0.0 and ocrbench.contains("anything", [""]) == 1.0
     assert ocrbench.contains("x y", ["xy"], "HME100k") == 1.0 and ocrbench.contains("x y", ["xy"]) == 0.0
-    assert ocrbench.score([1.0, 0.0, 1.0]) == 2.0
+    assert ocrbench.final_score([1.0, 0.0, 1.0]) == 2.0
 
 
 def test_hallusionbench() -> None:

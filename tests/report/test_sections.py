@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from vistune.records import ImageRef, Region
 from vistune.report import charts, examples, pictures, scores, sections
@@ -168,6 +169,15 @@ def test_the_gates_axis_holds_zero_and_every_interval():
     assert block["rows"][0]["read"][0]["text"] == "+20.0 [+10.0, +33.0]"
 
 
+def test_totals_are_told_in_their_own_points():
+    """31 of MME's 2,000 points are no 3,100 percent, and are not drawn beside differences of shares."""
+    total = check("protected", mean=31.0, low=-5.0, high=67.0) | {"scale": 1.0}
+    block = scores.decisive([check(mean=0.2, low=0.1, high=0.33), total])
+    assert [bool(row["marks"]) for row in block["rows"]] == [True, False]
+    assert block["rows"][1]["read"][0]["text"] == "+31.0 [-5.0, +67.0]"
+    assert max(float(tick["text"].strip("+")) for tick in block["ticks"]) < 50
+
+
 def test_a_check_without_numbers_has_no_mark():
     (row,) = scores.decisive([check(verdict="fail")])["rows"]
     assert (row["marks"], row["read"][0]["text"], row["read"][1]["text"]) == ([], "not measured", "fail")
@@ -215,10 +225,30 @@ def answer(item, model, benchmark="b", condition="image", kind="generation"):
 def test_answers_are_compared_only_where_both_models_saw_the_image(tmp_path):
     both = [answer(f"{b}/{n}", m, b) for b in "ab" for n in range(3) for m in ("base", "tuned")]
     alone = [answer("c/1", "tuned", "c"), answer("d/1", "tuned", "d", "none"), answer("d/1", "base", "d", "none")]
-    cards = scores.side_by_side(both + alone, tmp_path, 4, seed=0)
+    cards = scores.side_by_side(both + alone, tmp_path, tmp_path / "kept", 4, seed=0)
     assert [c["benchmark"] for c in cards] == ["a", "b", "a", "b"]
     assert [(a["model"], a["right"]) for a in cards[0]["answers"]] == [("base", False), ("tuned", True)]
-    assert scores.side_by_side([], tmp_path, 4, seed=0) == []
+    assert scores.side_by_side([], tmp_path, tmp_path, 4, seed=0) == []
     published = [{**a, "metrics": {"accuracy": a["metrics"]["exact_match"]}} for a in both]  # scores its free answers
-    cards = scores.side_by_side(published, tmp_path, 1, seed=0)
+    cards = scores.side_by_side(published, tmp_path, tmp_path, 1, seed=0)
     assert [(a["model"], a["right"]) for a in cards[0]["answers"]] == [("base", False), ("tuned", True)]
+    captions = [{**a, "metrics": {"accuracy": 0.31} if a["model"] == "tuned" else {"length": 9.0}} for a in both]
+    cards = scores.side_by_side(captions, tmp_path, tmp_path, 1, seed=0)
+    assert [(a["right"], a["sign"]) for a in cards[0]["answers"]] == [(None, ""), (False, "0.31")]
+
+
+def test_pictures_of_published_benchmarks_come_from_the_copies_that_evaluate_keeps(tmp_path):
+    """Six pictures, one of them in the sources, one as a copy: those two are shown, whatever the draw."""
+    (tmp_path / "kept").mkdir()
+    Image.new("RGB", (60, 30), "red").save(tmp_path / "kept" / "sha3.webp")
+    Image.new("RGB", (30, 60), "blue").save(tmp_path / "5.png")
+    rows = [
+        {**answer(f"gqa/{n}", model, "gqa"), "image": f"sha{n}", "path": f"gqa/images/{n}.jpg" if n < 5 else "5.png"}
+        for n in range(6)
+        for model in ("base", "tuned")
+    ]
+    for seed in range(4):
+        cards = scores.side_by_side(rows, tmp_path, tmp_path / "kept", 3, seed)
+        found = {(c["name"], c["width"], c["height"]) for c in cards[:2]}
+        assert found == {("gqa/images/3.jpg", 60, 30), ("5.png", 30, 60)}
+        assert [bool(c["source"]) for c in cards] == [True, True, False]

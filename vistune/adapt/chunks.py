@@ -13,10 +13,11 @@ from vistune.adapt.adapter import Adapter
 from vistune.adapt.tasks import TASKS
 from vistune.adapt.turns import DIALOGUE, MULTI_TURN
 from vistune.adapt.vocabulary import Statistics
+from vistune.collection import no_collection
 from vistune.records import Category, Reject, Sample, SourceFile
 from vistune.schema import arrow_schema, from_batch, to_batch
 from vistune.sources import Dataset, Tally
-from vistune.sources.join import annotated, listed, no_collection
+from vistune.sources.join import annotated, listed
 from vistune.sources.rows import DialogueRow, Entry, Listing
 
 if TYPE_CHECKING:

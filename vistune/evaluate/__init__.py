@@ -16,7 +16,7 @@ class Conditions:
     """What each model is shown: the true image, the image of another item, a grey one, or none."""
 
     base: tuple[Literal["image", "shuffled", "blank", "none"], ...] = ("image",)
-    tuned: tuple[Literal["image", "shuffled", "blank", "none"], ...] = ("image", "shuffled", "none")
+    tuned: tuple[Literal["image", "shuffled", "blank", "none"], ...] = ("image", "shuffled", "blank", "none")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ class Params:
 
 def fingerprint(params: Params) -> str:
     """A digest of what the result depends on besides `params` and inputs: the files of published benchmarks."""
-    if not params.data:
+    from vistune.pins import tracked
+
+    if not params.data or tracked(params.data):  # a pinned reference says what it holds
         return ""
     from vistune.evaluate.benchmarks.documents import fingerprint
 
@@ -84,9 +86,6 @@ def fingerprint(params: Params) -> str:
 def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:
     """Scores `tune/base` and `tune/model` on the benchmarks of `sources`, none of whose images may be in the release
     (`validate`). Answers are logged as they come under the run's home, so a killed run repeats no finished batch."""
-    from vistune.sources.join import no_collection
-
-    with no_collection():  # what is imported stays: to look through it again and again is an eighth of the start
-        from vistune.evaluate.launch import launch
+    from vistune.evaluate.launch import launch
 
     return launch(params, inputs, output, context)

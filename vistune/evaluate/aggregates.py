@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-Terms = dict[str, tuple[float, float]]
-"""What an item adds: name of a ratio -> (numerator, denominator). The score is the sum of the ratios over all items."""
+from vistune.statistics import Terms
 
 Maker = Callable[[Sequence[Any]], list[Terms]]
 
@@ -21,7 +20,7 @@ Maker = Callable[[Sequence[Any]], list[Terms]]
 @cache
 def table() -> dict[Callable[..., float], Maker]:
     """lm-eval aggregation of ours -> the terms of its values, one for each document, in their order."""
-    from vistune.evaluate.scorers import captions, chair, hallusionbench, judged, mmbench, mme, pope
+    from vistune.evaluate.scorers import captions, chair, hallusionbench, judged, mmbench, mme, ocrbench, pope
 
     return {
         pope.precision: _each(lambda pair: (all(pair), pair[0])),
@@ -39,6 +38,7 @@ def table() -> dict[Callable[..., float], Maker]:
         hallusionbench.aacc: _each(lambda row: (_right(row), 1)),
         hallusionbench.facc: _facc,
         hallusionbench.qacc: _qacc,
+        ocrbench.final_score: lambda rights: [{"": (len(rights) * right, 1.0)} for right in rights],  # a sum as a mean
         judged.aacc: lambda cases: [{"": (float(_right(r)), 1.0)} if r else {} for r in judged.rows(cases)],
         judged.facc: lambda cases: _facc(judged.rows(cases)),
         judged.qacc: lambda cases: _qacc(judged.rows(cases)),
@@ -46,7 +46,8 @@ def table() -> dict[Callable[..., float], Maker]:
         judged.score: _each(lambda case: _mean_vote(case, 0)),
         judged.second: _each(lambda case: _mean_vote(case, 1)),
         judged.parse_failures: _each(_unread),
-        judged.spread: _each(_spread),
+        judged.spread: _each(lambda case: _each_spread(judged.spread, case)),
+        judged.dissent: _each(lambda case: _each_spread(judged.dissent, case)),
     }
 
 
@@ -140,11 +141,9 @@ def _unread(case: Any) -> tuple[float, float]:
     return float(len(asked) - len(read)), float(len(asked))
 
 
-def _spread(case: Any) -> tuple[float, float]:
-    """Of the votes; nothing where there are not two."""
-    from vistune.evaluate.scorers.judged import spread
-
-    found = spread([case])
+def _each_spread(of: Callable[[Sequence[Any]], float], case: Any) -> tuple[float, float]:
+    """Of an answer's votes; nothing where there are not two."""
+    found = of([case])
     return (0.0, 0.0) if math.isnan(found) else (found, 1.0)
 
 

@@ -34,6 +34,10 @@ from vistune.records import ImageRef, Message
 SHORT_PREFIX = 128
 """Tokens of a prefix that is rather computed again for each piece, so that pieces share a batch."""
 
+AGAIN = 16
+"""A longer one is computed again after so many times its own tokens, so that several processes have a share of many
+questions about one picture."""
+
 AHEAD = 2
 """Batches whose pictures are decoded before the model needs them."""
 
@@ -207,9 +211,8 @@ class Engine:
             for ids, found in one.items()
         ]
         prefix = _cut(prompts[0], every[0][:common])
-        if common > SHORT_PREFIX and first.images:
-            return [Visit(first.images, prefix, tuple(made))]
-        pieces = split([one.ask.tokens for one in made], BRANCH_TOKENS)
+        most = max(BRANCH_TOKENS, AGAIN * common) if common > SHORT_PREFIX and first.images else BRANCH_TOKENS
+        pieces = split([one.ask.tokens for one in made], most)
         return [Visit(first.images, prefix, tuple(made[n] for n in piece)) for piece in pieces]
 
     def _whole(self, n: int, question: Question, prompt: Reading) -> Iterator[Visit]:

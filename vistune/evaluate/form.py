@@ -48,6 +48,7 @@ class Measured:
     """A metric beside accuracy."""
 
     metric: str
+    higher_is_better: bool | None  # None: neither
     scores: tuple[Score, ...]
     differences: tuple[Difference, ...]
 
@@ -99,6 +100,29 @@ class Contamination:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A published benchmark as its task file states it, and what was read."""
+
+    title: str
+    split: str
+    prompt: str  # whose
+    homepage: str
+    items: int  # of the split
+    counted: str  # where that figure comes from
+    held: int  # items in the files that were read, before the limit
+    notice: str  # "" where both are the same
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The judge."""
+
+    model: str
+    versions: tuple[str, ...]  # that answered, as the server names them
+    votes: int  # on each answer
+
+
+@dataclass(frozen=True)
 class Group:
     """Several benchmarks as one."""
 
@@ -134,6 +158,7 @@ class Benchmark:
     wording_of: str = ""  # the benchmark that this one asks in other words
     standing: Standing | None = None  # published ones: whether their task clusters were trained on
     contamination: Contamination | None = None
+    published: Published | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +206,7 @@ class Scorecard:
     suite: str
     models: dict[str, str]  # model -> digest of its files
     limit: int | None  # images per benchmark
+    judge: Asked | None  # None: none was asked
 
 
 @dataclass(frozen=True)

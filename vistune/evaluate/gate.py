@@ -5,6 +5,9 @@ that does not look at the image cannot pass. An improvement needs both an interv
 test that agrees, since intervals of few images that differ at all are too narrow. Protected benchmarks must be shown
 to be no worse than a margin (non-inferiority). Evidence that is missing or not a number fails.
 
+Where less of a metric is better (CHAIR's shares of invented objects, an error rate), the sides change places: the check
+is of base - tuned. So every difference is a gain, whatever its metric, and every bound stays on the same side.
+
 All of these must hold, so none needs a correction for their number (an intersection-union test); where any of several
 benchmarks may improve, their p-values are adjusted by Holm's method.
 """
@@ -20,10 +23,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vistune.answers import EVERY, Column, Scores
 from vistune.errors import VistuneError
-from vistune.evaluate.answers import Column, Scores
-from vistune.evaluate.statistics import (
+from vistune.params import parse, read_tree
+from vistune.statistics import (
+    POINTS,
     Estimate,
+    describe,
     detectable,
     estimate,
     holm,
@@ -32,14 +38,10 @@ from vistune.evaluate.statistics import (
     one_sided,
     sign_flip,
 )
-from vistune.params import parse, read_tree
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
-EVERY = "*"
-
-POINTS = {"perception": 1.0, "cognition": 1.0}
-"""MME's totals are told in their own points, everything else times 100."""
+Role = Literal["target", "protected"]
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,14 @@ class Gate:
 class Check:
     """One comparison with its evidence."""
 
-    role: Literal["target", "protected"]
-    comparison: str  # "tuned - base", "image - shuffled"
+    role: Role
+    comparison: str  # "tuned - base", "image - shuffled"; the other way round where less is better
     benchmarks: tuple[str, ...]
     verdict: Verdict
     reason: str
     metric: str = "accuracy"
+    higher_is_better: bool | None = True  # of the metric, as its benchmark says; None: neither, which cannot pass
+    scale: float = 100.0  # the estimate times this is in points
     bound: float = 0.0  # what the lower end must be above
     estimate: Estimate | None = None
     low_one_sided: float | None = None  # non-inferiority: the lower end that is compared with the bound
@@ -197,15 +201,15 @@ class Referee:
         """Superiority over the base model, or over shuffled images."""
         gate, bound, metric = self.gate, self.gate.target.above, self.gate.target.metric
         other = ("base", "image") if over == "base" else ("tuned", "shuffled")
-        comparison = "tuned - base" if over == "base" else "image - shuffled"
-        about = f"target, {comparison}" + (f" on {names[0]}" if gate.target.improve != "together" else "")
-        check = Check("target", comparison, names, "fail", "", metric, bound)
+        sides = ("tuned", "base") if over == "base" else ("image", "shuffled")
+        check, words = self._opened("target", sides, names, metric, bound)
+        about = f"target, {words}" + (f" on {names[0]}" if gate.target.improve != "together" else "")
         column, missing = self.difference(names, other, metric)
         if column is None:
             return replace(check, reason=f"{about}: {missing}")
         found = estimate(column.values, column.images, self.seed, self.replicates, gate.confidence)
         text = f"{about}: {describe(found, metric)}"
-        if not _finite(found):
+        if not found.finite:
             return replace(check, reason=f"{text}: {_missing(found)}, so it cannot pass.", estimate=found)
         needed = images_needed(found.error, found.images, found.mean - bound, gate.confidence)
         p = self.p_value(column, bound)
@@ -239,13 +243,13 @@ class Referee:
         """Non-inferiority to the base model, or at least no significant loss."""
         gate, bound = self.gate, -rule.margin
         name = names[0] if len(names) == 1 else f"{len(names)} benchmarks together"
-        check = Check("protected", "tuned - base", names, "fail", "", rule.metric, bound)
+        check, words = self._opened("protected", ("tuned", "base"), names, rule.metric, bound)
         column, missing = self.difference(names, ("base", "image"), rule.metric)
         if column is None:
             return replace(check, reason=f"protected {name}: {missing}")
         found = estimate(column.values, column.images, self.seed, self.replicates, gate.confidence)
-        text = f"protected {name}, tuned - base: {describe(found, rule.metric)}"
-        if not _finite(found):
+        text = f"protected {name}, {words}: {describe(found, rule.metric)}"
+        if not found.finite:
             return replace(check, reason=f"{text}: {_missing(found)}, so it cannot pass.", estimate=found)
         beyond = f" beyond {_points(rule.margin, rule.metric)} points" if rule.margin else ""
         low, needed = None, 0
@@ -267,7 +271,7 @@ class Referee:
                 text += f"about {needed:,} images would decide." if needed else "no number of images would decide it."
         if found.high < bound:
             verdict, needed = "fail", 0
-            text = f"protected {name}, tuned - base: {describe(found, rule.metric)}: a significant loss{beyond}."
+            text = f"protected {name}, {words}: {describe(found, rule.metric)}: a significant loss{beyond}."
         return replace(
             check,
             verdict=verdict,
@@ -290,33 +294,32 @@ class Referee:
             values = np.concatenate([values[:, :half], shift, values[:, half:], shift], axis=1)
         return sign_flip(values, column.images, self.seed, self.replicates)
 
+    def _opened(
+        self, role: Role, sides: tuple[str, str], names: tuple[str, ...], metric: str, bound: float
+    ) -> tuple[Check, str]:
+        """A check that fails as long as nothing is known, and its comparison in words."""
+        better = self.scores.higher_is_better(names, metric)
+        comparison = " - ".join(sides if better is not False else sides[::-1])
+        words = comparison if better is not False else f"{comparison} (less {metric} is better)"
+        return Check(role, comparison, names, "fail", "", metric, better, POINTS.get(metric, 100.0), bound), words
+
     def difference(self, names: Sequence[str], other: tuple[str, str], metric: str) -> tuple[Column | None, str]:
-        """tuned under the true image minus `other` (model, condition); or None and what is missing."""
+        """What tuned under the true image gains over `other` (model, condition): the difference, turned round where
+        less is better. Or None and what is missing."""
         for model, condition in (("tuned", "image"), other):
             for name in names:
                 if self.scores.column([name], model, condition, metric) is None:
                     return None, f"no {metric} of {name} by {model} under {condition!r}, so it cannot pass."
         if not names:
             return None, "no benchmark was scored, so it cannot pass."
-        tuned = self.scores.column(names, "tuned", "image", metric)
-        return self.scores.difference(tuned, self.scores.column(names, *other, metric)), ""
+        better = self.scores.higher_is_better(names, metric)
+        if better is None:
+            return None, f"more {metric} is neither better nor worse of all of these, so it cannot pass."
+        ours, theirs = (self.scores.column(names, *side, metric) for side in (("tuned", "image"), other))
+        return self.scores.difference(*(ours, theirs) if better else (theirs, ours)), ""
 
     def expand(self, benchmarks: Sequence[str]) -> tuple[str, ...]:
         return tuple(self.scores.benchmarks) if EVERY in benchmarks else tuple(benchmarks)
-
-
-def describe(found: Estimate, metric: str = "accuracy") -> str:
-    """A difference in words.
-
-    >>> describe(Estimate(0.05, 0.01, 0.09, 0.02, 400, 100))
-    '+5.0 points [+1.0, +9.0] on 400 questions about 100 images'
-    """
-    times = POINTS.get(metric, 100.0)
-    ends = f" [{times * found.low:+.1f}, {times * found.high:+.1f}]" if _finite(found) else " without an interval"
-    questions = f"{found.items:,} question{'s' * (found.items != 1)}"
-    return (
-        f"{times * found.mean:+.1f} points{ends} on {questions} about {found.images:,} image{'s' * (found.images != 1)}"
-    )
 
 
 def _points(value: float, metric: str, sign: str = "") -> str:
@@ -332,10 +335,6 @@ def _improves(check: Check) -> float:
     """The p-value of an improvement: a loss, however certain, is none."""
     better = check.estimate is not None and check.estimate.mean > check.bound
     return check.p_value if better and check.p_value is not None else 1.0
-
-
-def _finite(found: Estimate) -> bool:
-    return all(math.isfinite(x) for x in (found.mean, found.low, found.high))
 
 
 def _missing(found: Estimate) -> str:

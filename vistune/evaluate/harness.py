@@ -14,11 +14,12 @@ from typing import Any
 
 import yaml
 
+from vistune.answers import Answer
 from vistune.errors import VistuneError
 from vistune.evaluate import aggregates, judge
-from vistune.evaluate.answers import Answer
 from vistune.evaluate.judge import Case
 from vistune.evaluate.lm import VistuneLM
+from vistune.evaluate.scorecard import UNKNOWN
 from vistune.evaluate.tasks import best
 from vistune.params import parse, read_tree
 from vistune.records import ImageRef
@@ -111,10 +112,10 @@ def run(loaded: Loaded, lm: VistuneLM, max_new_tokens: int) -> dict[str, Any]:
     lm.versions = {name: task.VERSION for name, task in loaded.tasks.items()}
     with _quiet():
         results = evaluate(lm=lm, task_dict=loaded.task_dict, bootstrap_iters=0, log_samples=False)
-    for table in ("results", "groups"):  # JSON has no NaN: null where a metric is not defined
+    for table in ("results", "groups"):  # JSON has no NaN: null where a metric is not defined, "N/A" for its error
         for name, row in results.get(table, {}).items():
-            numbers = {k: v for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)}
-            results[table][name] = row | dict.fromkeys(numbers)
+            numbers = [key for key, v in row.items() if isinstance(v, float) and not math.isfinite(v)]
+            results[table][name] = row | {key: UNKNOWN if "_stderr" in key else None for key in numbers}
     if asked := judge.about():
         results["judge"] = asked
     results["configs"] = {name: _portable(config) for name, config in results["configs"].items()}
@@ -175,18 +176,6 @@ def collect(loaded: Loaded, model: str, condition: str) -> list[Answer]:
 def is_published(task: Any) -> bool:
     """Whether a task is one of the published benchmarks, not of the sources'."""
     return "about" in (task.config.metadata or {})
-
-
-def described(loaded: Loaded) -> dict[str, dict[str, Any]]:
-    """What the scorecard says about published benchmarks, from their task files."""
-    found = {}
-    for task in loaded.tasks.values():
-        if is_published(task):
-            about = task.config.metadata["about"]
-            name = task.eval_docs[0]["benchmark"]
-            found[name] = {"task": about["metric"], "concepts": "external", "trained_task": False}
-            found[name] |= {"licence": about["licence"], "wording_of": task.config.metadata.get("wording_of", "")}
-    return found
 
 
 def _of_one(task: Any, values: Mapping[str, Any]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Which image a question is asked about, the pictures themselves, and what a vision encoder makes of them.
 
-A condition says what the model is shown: the true image, the image of another item (`shuffled`), a grey one of the same
-size (`blank`), or none. A model that answers as well without the true image does not look at it.
+A condition says what the model is shown: the true image, the image of another item (`shuffled`), a grey one (`blank`),
+or none. A model that answers as well without the true image does not look at it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def shown(condition: Condition, pools: Mapping[str, Sequence[ImageRef]], seed: i
     if condition == "none":
         return lambda image: None
     if condition == "blank":
-        return blank
+        return lambda image: GREY
     partner: dict[str, ImageRef] = {}
     for pool, images in sorted(pools.items()):
         partner |= derangement(images, seed, pool)
@@ -67,17 +67,10 @@ def shown(condition: Condition, pools: Mapping[str, Sequence[ImageRef]], seed: i
 
 
 BLANK = "blank"
-GREY = (127, 127, 127)
-
-
-def blank(image: ImageRef) -> ImageRef:
-    """A grey picture of the same size. All of one size are the same, so that it is encoded once.
-
-    >>> blank(ImageRef("ab", 4, 3, "png", "a.png")) == blank(ImageRef("cd", 4, 3, "jpeg", "b.jpg"))
-    True
-    """
-    sha = hashlib.sha256(f"{BLANK} {image.width}x{image.height}".encode()).hexdigest()
-    return ImageRef(sha, image.width, image.height, BLANK, "")
+LEVEL = (127, 127, 127)
+GREY = ImageRef(hashlib.sha256(f"{BLANK} {LEVEL}".encode()).hexdigest(), 336, 336, BLANK, "")
+"""The picture of `blank`, whatever the size of the true one: it is encoded once, what it leaves in the key-value cache
+is computed once, and a question that is asked about many pictures is asked about it once."""
 
 
 class Pictures:
@@ -118,7 +111,7 @@ class Pictures:
         if image.format == BLANK:
             from PIL import Image
 
-            return Image.new("RGB", (image.width, image.height), GREY)
+            return Image.new("RGB", (image.width, image.height), LEVEL)
         if image.sha256 in self._given:
             return self._given[image.sha256]
         if image.sha256 in self._files:

@@ -33,6 +33,8 @@ class Listed:
     items: str
     licence: str
     metric: str
+    counted: str  # where the number of items comes from
+    prompt: str
     files: str
     source: str
     suites: tuple[str, ...]
@@ -60,14 +62,23 @@ def _row(name: str, tree: dict[str, Any], suites: tuple[str, ...]) -> Listed:
     if about is None:
         metric = tree["aggregate_metric_list"][0]["metric"]
         return Listed(
-            name, tree["group_alias"], "held out", "–", "of the sources", metric, "made by the stage", DEMO, suites
+            name,
+            tree["group_alias"],
+            "held out",
+            "–",
+            "of the sources",
+            metric,
+            "",
+            "",
+            "made by the stage",
+            DEMO,
+            suites,
         )
     source = about["homepage"].partition("//")[2] + ("" if about["hub"] == "none" else f", hub: {about['hub']}")
     files = f"{tree['dataset_kwargs'].get('folder', name)}/: {about['files']}"
     numbers = f"{int(about['items']):,}"
-    return Listed(
-        name, about["title"], about["split"], numbers, about["licence"], about["metric"], files, source, suites
-    )
+    what = (about["title"], about["split"], numbers, about["licence"], about["metric"])
+    return Listed(name, *what, about["counted"], about["prompt"], files, source, suites)
 
 
 def _trees(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -89,5 +100,8 @@ def print_list(folder: Path) -> None:
     console.print("Tasks for suites in eval/suites; published files are laid under evaluate.data\n", markup=False)
     for row in listed(folder):
         console.print(f"{row.name:<28} {row.items:>8}  {', '.join(row.suites)}".rstrip(), style="bold", markup=False)
-        for line in (f"{row.title}, {row.split} · {row.metric}", f"{row.licence} · {row.source}"):
+        lines = [f"{row.title}, {row.split} · {row.metric}", f"{row.licence} · {row.source}"]
+        if row.prompt:
+            lines += [f"prompt: {row.prompt} · items: {row.counted}", f"files: {row.files}"]
+        for line in lines:
             console.print(f"    {line}", markup=False)

@@ -217,12 +217,15 @@ def open_model(
     """pretrained: a folder; evidence: file of what other models saw in the images (MoAI); log: file of answers, from
     which a killed run goes on; images: folder of relative image paths."""
     from vistune.evaluate import engine
+    from vistune.evaluate.digests import model_digest
     from vistune.files import tree_digest
     from vistune.models.vlm import load_model
 
     vlm, pictures = load_model(pretrained, dtype), Pictures(Path(images))
     aside = engine.read_evidence(evidence)
-    made = engine.Engine(vlm, pictures, fingerprint(tree_digest(Path(pretrained)), vlm, evidence), batch_tokens, aside)
+    folder = Path(pretrained)
+    named = model_digest(folder, Path(log).parent) if log else tree_digest(folder)
+    made = engine.Engine(vlm, pictures, fingerprint(named, vlm, evidence), batch_tokens, aside)
     return VistuneLM(made, pictures, ResponseLog(Path(log)).__enter__() if log else None)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vistune import pages
 from vistune.evaluate.gallery import picture
 
 MARKS = [  # model, condition, shape and colour in the plot, in drawing order (last on top)
@@ -20,7 +21,10 @@ SHOWN = {"image": "", "shuffled": ", other image", "blank": ", grey image", "non
 
 MINUS = {"shuffled": "image − shuffled", "blank": "image − grey", "none": "image − no image"}
 
-OWN_UNITS = ("perception", "cognition", "cider", "words", "length")
+ARROWS = {True: " ↑", False: " ↓", None: ""}
+"""Whether more of a metric is better."""
+
+OWN_UNITS = ("perception", "cognition", "final_score", "cider", "words", "length")
 
 SIDE, MARGIN = 260, 20  # pixels of the plot of yes and no
 
@@ -34,34 +38,27 @@ def render(
     pairs: Sequence[Mapping[str, str]],
     roots: Sequence[Path],
 ) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("vistune.evaluate", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "points": points, "interval": interval}
-    return environment.get_template("scorecard.html").render(
-        card=card,
-        verdict=verdict,
-        errors=errors,
-        pairs=pairs,
-        pictures={row["path"]: picture(roots, row["path"]) for row in pairs},
-        sections=sections(card),
-        plot=plot(card),
-        columns=columns(card),
-        blind=[(condition, MINUS[condition]) for condition in card["runs"].get("tuned", ()) if condition in MINUS],
-        concepts=[c for c in card["concepts"] if len(card["concepts"]) > 1],
-        measured=measured(card),
-        standings=[entry for entry in card["benchmarks"] if entry.get("standing")],
-        calibration=calibration(card),
-        lengths=[(e["name"], row) for e in card["benchmarks"] for row in e["lengths"] if row["condition"] == "image"],
-        cell=cell,
-        difference=difference,
-    )
+    context = {
+        "card": card,
+        "verdict": verdict,
+        "errors": errors,
+        "pairs": pairs,
+        "pictures": {row["path"]: picture(roots, row["path"]) for row in pairs},
+        "sections": sections(card),
+        "plot": plot(card),
+        "columns": columns(card),
+        "blind": [(condition, MINUS[condition]) for condition in card["runs"].get("tuned", ()) if condition in MINUS],
+        "concepts": [c for c in card["concepts"] if len(card["concepts"]) > 1],
+        "measured": measured(card),
+        "published": [entry for entry in card["benchmarks"] if entry.get("published")],
+        "standings": [entry for entry in card["benchmarks"] if entry.get("standing")],
+        "calibration": calibration(card),
+        "lengths": [(e["name"], r) for e in card["benchmarks"] for r in e["lengths"] if r["condition"] == "image"],
+        "cell": cell,
+        "difference": difference,
+    }
+    filters: dict[str, Callable[..., str]] = {"percent": percent, "points": points, "interval": interval}
+    return pages.render(Path(__file__).with_name("scorecard.html"), context, filters)
 
 
 def columns(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -133,7 +130,8 @@ def measured(card: Mapping[str, Any]) -> list[dict[str, Any]]:
             found = [cell(table, model, condition) for model, condition, _ in columns(card)]
             cells = [interval(one, times, "{:.1f}") for one in found]
             cells.append(interval(difference(table, "base", "image"), times, "{:+.1f}"))
-            rows.append({"name": entry["name"], "metric": table["metric"].replace("_", " "), "cells": cells})
+            metric = table["metric"].replace("_", " ") + ARROWS[table["higher_is_better"]]
+            rows.append({"name": entry["name"], "metric": metric, "cells": cells})
     return rows
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 
+from vistune.answers import EVERY, Directions
 from vistune.errors import VistuneError
-from vistune.evaluate import Params, aggregates, gate, harness
-from vistune.evaluate.statistics import detectable, planned_error
+from vistune.evaluate import Params, aggregates, declared, gate, harness
+from vistune.statistics import POINTS, detectable, planned_error
 
 DISCORDANCES = (0.05, 0.1, 0.2)
 EXPECTED = DISCORDANCES[1]
@@ -79,7 +80,9 @@ def plan(params: Params, sources: Path, definitions: Path, seed: int) -> Plan:
     runs = len(params.conditions.base) + len(params.conditions.tuned)
     runs += sum(len(server.conditions) for server in params.servers.values())
     found = {name: _planned(name, [own], rule.confidence) for name, own in sorted(clusters.items())}
-    return Plan(tuple(found.values()), asked * runs, runs, tuple(_warnings(rule, found, clusters)))
+    told = [*declared.notices(declared.described(loaded)), *_warnings(rule, found, clusters)]
+    told += _undecidable(rule, found, declared.directions(loaded))
+    return Plan(tuple(found.values()), asked * runs, runs, tuple(told))
 
 
 def _planned(name: str, clusters: Sequence[Sequence[str]], confidence: float) -> Planned:
@@ -90,7 +93,7 @@ def _planned(name: str, clusters: Sequence[Sequence[str]], confidence: float) ->
 def _warnings(rule: gate.Gate, found: dict[str, Planned], clusters: dict[str, list[str]]) -> list[str]:
     """What will be inconclusive, or fail for want of evidence."""
     told = []
-    names = tuple(found) if gate.EVERY in rule.target.benchmarks else rule.target.benchmarks
+    names = tuple(found) if EVERY in rule.target.benchmarks else rule.target.benchmarks
     told += [f"the target {n} is not in this suite: the gate will fail" for n in names if n not in found]
     known = [n for n in names if n in found]
     if known and rule.target.improve == "together":
@@ -99,7 +102,7 @@ def _warnings(rule: gate.Gate, found: dict[str, Planned], clusters: dict[str, li
         if len(whole.sizes) < rule.minimum_images:
             told.append(f"the target has {len(whole.sizes)} images and the gate wants {rule.minimum_images}")
     for one in rule.protected:
-        names = tuple(found) if gate.EVERY in one.benchmarks else one.benchmarks
+        names = tuple(found) if EVERY in one.benchmarks else one.benchmarks
         told += [
             f"the protected {name} is not in this suite: the gate will fail" for name in names if name not in found
         ]
@@ -107,9 +110,22 @@ def _warnings(rule: gate.Gate, found: dict[str, Planned], clusters: dict[str, li
         parts = [_planned("all protected", [clusters[n] for n in known], rule.confidence)] if one.together else []
         for part in parts or [found[name] for name in known]:
             least = part.margin(EXPECTED) if part.sizes else 0.0
-            if one.rule == "non_inferiority" and one.metric not in gate.POINTS and least > one.margin:
+            if one.rule == "non_inferiority" and one.metric not in POINTS and least > one.margin:
                 share = f"{100 * one.margin:g} points, and equal models are shown to keep {100 * least:.1f}"
                 told.append(f"the margin of {part.name} is {share}: likely inconclusive")
+    return told
+
+
+def _undecidable(rule: gate.Gate, found: dict[str, Planned], better: Directions) -> list[str]:
+    """Metrics that the gate names and that a benchmark lacks, or that are neither better nor worse."""
+    told = []
+    parts: tuple[gate.Target | gate.Protected, ...] = (rule.target, *rule.protected)
+    for part in parts:
+        for name in found if EVERY in part.benchmarks else part.benchmarks:
+            known = better.get(name, {})
+            if name in found and known.get(part.metric) is None:
+                what = "neither better nor worse" if part.metric in known else f"not among {', '.join(sorted(known))}"
+                told.append(f"{part.metric} of {name} is {what}: the gate will fail")
     return told
 
 

@@ -54,8 +54,9 @@ def together() -> Team:
 
 
 def led() -> Team:
-    """The same, but the first one says what is asked. They meet here."""
+    """The same, but the first one says what is asked. They meet here, the first time."""
     from torch import distributed
 
-    distributed.init_process_group("gloo", timeout=PATIENCE)
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo", timeout=PATIENCE)
     return Team(distributed.get_rank(), distributed.get_world_size(), led=True)

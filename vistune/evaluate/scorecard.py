@@ -1,7 +1,7 @@
 """The scorecard: every score beside its blind baselines, with intervals; as data, and as flat metrics.
 
-Numbers are shares in [0, 1], which the page shows in percent, but for MME's totals and CIDEr, which are in their own
-units.
+Numbers are shares in [0, 1], which the page shows in percent, but for the totals of MME and OCRBench, CIDEr and
+words, which are in their own units.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from vistune.evaluate.answers import Answer, Column, Scores
-from vistune.evaluate.statistics import clustered_error, detectable, estimate, majority, sensitivity
+from vistune.answers import Answer, Column, Scores
+from vistune.statistics import clustered_error, detectable, estimate, majority, sensitivity
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SHARED_CHOICES = 10
 
@@ -30,6 +30,9 @@ ELSEWHERE = ("accuracy", "accuracy_sum", "greedy", "exact_match")
 
 NAMES = {"acc": "accuracy", "acc_sum": "accuracy_sum"}
 """What lm-eval calls a metric of ranked choices -> what answers call it."""
+
+UNKNOWN = "N/A"
+"""lm-eval's word for a standard error that there is none of."""
 
 Pair = tuple[str, str]  # model, condition
 
@@ -100,7 +103,9 @@ class _Maker:
         for metric in sorted(shared - set(ELSEWHERE)):
             rows = [(p, self.scores.column(names, *p, metric)) for p in self.pairs]
             found = [{"model": p[0], "condition": p[1], **self.numbers(c)} for p, c in rows if c is not None]
-            tables.append({"metric": metric, "scores": found, "differences": self.differences(names, metric)})
+            better = self.scores.higher_is_better(names, metric)
+            gaps = self.differences(names, metric)
+            tables.append({"metric": metric, "higher_is_better": better, "scores": found, "differences": gaps})
         return tables
 
     def differences(self, names: Sequence[str], metric: str) -> list[dict[str, Any]]:
@@ -270,7 +275,7 @@ def _finite(value: Any) -> Any:
 
 
 def with_errors(results: dict[str, Any], scores: Scores, model: str, condition: str) -> dict[str, Any]:
-    """lm-eval's results with our standard errors, clustered by image, where it has none ("N/A")."""
+    """lm-eval's results with our standard errors, clustered by image, where it has none."""
     tables = {}
     for name, row in results["results"].items():
         errors = {}
@@ -279,7 +284,8 @@ def with_errors(results: dict[str, Any], scores: Scores, model: str, condition: 
             known = NAMES.get(metric, metric)
             column = scores.column([name], model, condition, known) if f"{metric}_stderr,{rest}" in row else None
             if column is not None:
-                errors[f"{metric}_stderr,{rest}"] = _finite(clustered_error(column.values, column.images))
+                error = clustered_error(column.values, column.images)
+                errors[f"{metric}_stderr,{rest}"] = error if math.isfinite(error) else UNKNOWN
         tables[name] = row | errors
     return results | {"results": tables}
 

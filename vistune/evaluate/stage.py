@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistune import sources, store
+from vistune.answers import Answer, Scores, write_answers
 from vistune.errors import VistuneError
-from vistune.evaluate import contamination, engine, gallery, gate, harness, heldout, judge, page, scorecard
-from vistune.evaluate.answers import Answer, Scores, write_answers
+from vistune.evaluate import contamination, declared, engine, gallery, gate, harness, heldout, judge, page, scorecard
+from vistune.evaluate.digests import model_digest
 from vistune.evaluate.images import Condition, Pictures, shown
 from vistune.evaluate.lm import VistuneLM, fingerprint
 from vistune.evaluate.ranks import ALONE, Team
 from vistune.evaluate.responses import ResponseLog
 from vistune.evaluate.server import ServerEngine
-from vistune.files import tree_digest, write_json, write_text
+from vistune.files import write_json, write_text
 from vistune.models.vlm import load_model
 from vistune.records import ImageRef, Reject
 
@@ -45,7 +46,7 @@ def follow(params: Params, inputs: Mapping[str, Path], context: Context, team: T
         task, about = told
         if task == "open":
             lm = None  # before the next model is loaded
-            digest, answering = opened(about, params, Path(inputs["tune"]), pictures, context.seed)
+            digest, answering = opened(about, params, Path(inputs["tune"]), pictures, context)
             lm = VistuneLM(answering, pictures, ResponseLog(log_path(context.home, digest)).__enter__(), team=team)
         elif lm is not None:
             asked, kind, lm.label = about
@@ -64,6 +65,9 @@ def score(
     pools, published = harness.pools(loaded), picture_folders(params, inputs)[1:]
     release = Path(inputs["validate"])
     refuse_leaks((i.sha256 for images in harness.pools(loaded, own=True).values() for i in images), release)
+    told = declared.described(loaded)
+    for notice in declared.notices(told):
+        print(f"evaluate: {notice}", flush=True)
     asked_of = published_items(loaded)
     seen = contamination.find(asked_of, store.read_samples(release), release, [*published, root]) if asked_of else {}
 
@@ -77,7 +81,7 @@ def score(
         lm, pictures = None, Pictures(root, *published)  # the last model goes before the next is loaded
         members = ALONE if name in params.servers else team
         members.tell(("open", name))
-        models[name], answering = opened(name, params, Path(inputs["tune"]), pictures, context.seed)
+        models[name], answering = opened(name, params, Path(inputs["tune"]), pictures, context)
         if answering.note:
             print(f"evaluate: {name} runs on whole sequences, without shared prefixes: {answering.note}", flush=True)
         with ResponseLog(log_path(context.home, models[name])) as log:
@@ -98,11 +102,14 @@ def score(
     team.tell()  # nothing is left to ask
 
     write_answers(output / "answers.jsonl", answers)
-    scores = Scores(answers)
+    if seen:
+        write_json(output / "contaminated.json", sorted(seen))
+    better = declared.directions(loaded)
+    scores = Scores(answers, better)
     about = {
         b.name: {"task": b.task, "concepts": b.concepts, "trained_task": b.trained_task, "licence": b.licence}
         for b in benchmarks
-    } | harness.described(loaded)
+    } | told
     counted = contamination.counted(asked_of, seen)
     trained = {sample.dataset for sample in store.read_samples(release)} | set(params.trained_on)
     clusters = heldout.load_table(definitions / "clusters.yaml") if asked_of else None
@@ -111,13 +118,14 @@ def score(
         about[name] |= {"standing": standing, "contamination": counted[name]}
     options = (context.seed, params.replicates, params.confidence)
     card = scorecard.build(scores, loaded.groups, about, runs, *options, contaminated=seen)
-    card |= {"suite": params.suite, "models": models, "limit": params.limit}
-    unseen = Scores(a for a in answers if a.item not in seen)  # what training saw decides nothing
+    card |= {"suite": params.suite, "models": models, "limit": params.limit, "judge": judge.about()}
+    unseen = Scores((a for a in answers if a.item not in seen), better)  # what training saw decides nothing
     verdict = gate.decide(rule, unseen, context.seed, params.replicates)
     write_json(output / "scorecard.json", card)
     write_json(output / "verdict.json", {"schema": scorecard.SCHEMA_VERSION, "gate_name": params.gate, **verdict})
-    errors = gallery.errors(answers, [root, *published], context.seed)
+    errors = gallery.errors(answers, [root, *published], context.seed, better=better)
     pairs = gallery.side_by_side(answers, context.seed)
+    gallery.keep_pictures(answers, [root, *published], output / "pictures", context.seed)
     write_text(output / "scorecard.html", page.render(card, verdict, errors, pairs, [root, *published]))
 
     asked, beyond = count_items(loaded)
@@ -136,14 +144,14 @@ def score(
 
 
 def opened(
-    name: str, params: Params, tuned: Path, pictures: Pictures, seed: int
+    name: str, params: Params, tuned: Path, pictures: Pictures, context: Context
 ) -> tuple[str, engine.Engine | ServerEngine]:
     """What names a model, and what answers for it."""
     if name in params.servers:
-        server = ServerEngine(params.servers[name], pictures, f"evaluate.servers.{name}", seed)
+        server = ServerEngine(params.servers[name], pictures, f"evaluate.servers.{name}", context.seed)
         return server.fingerprint, server
     folder = tuned / FOLDERS[name]
-    digest, model = tree_digest(folder), load_model(folder, params.dtype)
+    digest, model = model_digest(folder, context.home), load_model(folder, params.dtype)
     aside = engine.read_evidence(params.evidence)
     named = fingerprint(digest, model, params.evidence)
     return digest, engine.Engine(model, pictures, named, params.batch_tokens, aside)

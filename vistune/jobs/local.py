@@ -29,9 +29,11 @@ class Local:
             )
 
     def processes(self, wanted: int) -> int:
+        if wanted:
+            return wanted
         import torch
 
-        return wanted or torch.cuda.device_count() or 1
+        return torch.cuda.device_count() or 1
 
     def place(self, release: Path) -> Path:
         return release

@@ -60,7 +60,11 @@ def gather(params: Params, folders: Mapping[str, Path], seed: int) -> dict[str, 
         "curves": sections.curves(read_lines(folders["tune"] / "history.jsonl")),
         "roles": sections.roles(receipts["tune"]),
         "questions": scores.side_by_side(
-            read_lines(folders["evaluate"] / "answers.jsonl"), folders["sources"], params.questions, seed
+            read_lines(folders["evaluate"] / "answers.jsonl"),
+            folders["sources"],
+            folders["evaluate"] / "pictures",
+            params.questions,
+            seed,
         ),
         "scores": scores.scorecard(read_json(folders["evaluate"] / "scorecard.json"), verdict),
         "promotion": sections.promotion(promotion),

@@ -11,6 +11,7 @@ from vistune.records import ImageRef
 from vistune.report.charts import Scale, nice_ticks
 from vistune.report.pictures import thumbnail
 from vistune.report.sections import number
+from vistune.store import has_image
 
 Row = Mapping[str, Any]
 
@@ -18,10 +19,14 @@ SHOWN = (  # (model, condition), words, colour, hollow; in the order of their la
     (("tuned", "image"), "tuned", "tuned", False),
     (("base", "image"), "base", "base", False),
     (("tuned", "shuffled"), "tuned, shuffled images", "blind", False),
+    (("tuned", "blank"), "tuned, grey image", "grey", False),
     (("tuned", "none"), "tuned, no image", "blind", True),
 )
 
 PERCENT = Scale(0.0, 1.0)
+
+SHARE = 100.0
+"""What a difference of shares is multiplied with to be told in points."""
 
 
 def scorecard(card: Row, verdict: Row) -> dict[str, Any]:
@@ -37,7 +42,7 @@ def scorecard(card: Row, verdict: Row) -> dict[str, Any]:
         if len(rows) > 1:
             rows.insert(0, {**benchmark(group, "all of them"), "whole": True})
         blocks.append({"title": group["name"], "rows": rows})
-    left = [benchmark(b, n) for n, b in by_name.items() if n not in seen]
+    left = [benchmark(b, n) for n, b in by_name.items() if n not in seen and b.get("scores")]
     blocks.append({"title": "Other benchmarks" if groups else "Benchmarks", "rows": left})
     free = [{**b, "scores": b["exact_match"], "majority": None} for b in by_name.values() if b.get("exact_match")]
     blocks.append({"title": "Free answers, exact match", "rows": [benchmark(b, b["name"]) for b in free]})
@@ -80,10 +85,12 @@ def benchmark(entry: Row, name: str) -> dict[str, Any]:
 
 
 def decisive(checks: Sequence[Row]) -> dict[str, Any] | None:
-    """The gate's comparisons on one axis of points; those without an estimate are listed without a mark."""
+    """The gate's comparisons on one axis of points. Those without an estimate have no mark, nor have totals in points
+    of their own (MME's)."""
     if not checks:
         return None
-    ends = [number(c["estimate"][k]) for c in checks if c.get("estimate") for k in ("low", "high", "mean")]
+    drawn = [c["estimate"] for c in checks if c.get("estimate") and c.get("scale", SHARE) == SHARE]
+    ends = [number(found[k]) for found in drawn for k in ("low", "high", "mean")]
     known = [100 * e for e in ends if e is not None]
     ticks = nice_ticks(min(0.0, *known), max(0.0, *known), 6) if known else [0.0, 1.0]
     scale = Scale(ticks[0], ticks[-1])
@@ -92,9 +99,10 @@ def decisive(checks: Sequence[Row]) -> dict[str, Any] | None:
         names = list(check.get("benchmarks", []))
         target = check.get("role") == "target"
         comparison = check["comparison"].replace(" - ", " − ")
-        found = check.get("estimate") or {}
+        found, times = check.get("estimate") or {}, check.get("scale", SHARE)
+        measured = number(found.get("mean")) is not None
         marks = []
-        if number(found.get("mean")) is not None:
+        if measured and times == SHARE:
             points = {k: None if number(found.get(k)) is None else 100 * found[k] for k in ("mean", "low", "high")}
             tone = "blind" if "shuffled" in comparison else "tuned"
             marks.append({**mark(points, scale), "name": comparison, "tone": tone, "hollow": False})
@@ -108,13 +116,13 @@ def decisive(checks: Sequence[Row]) -> dict[str, Any] | None:
                 "majority": None,
                 "marks": marks,
                 "read": [
-                    {"tone": "", "text": difference(found) if marks else "not measured"},
+                    {"tone": "", "text": difference(found, times) if measured else "not measured"},
                     {"tone": check["verdict"], "text": check["verdict"]},
                 ],
             }
         )
-    drawn = [{**t, "zero": v == 0} for v, t in zip(ticks, scale.ticks(ticks), strict=True)]
-    return {"rows": rows, "ticks": drawn if known else []}
+    axis = [{**t, "zero": v == 0} for v, t in zip(ticks, scale.ticks(ticks), strict=True)]
+    return {"rows": rows, "ticks": axis if known else []}
 
 
 def mark(score: Row, scale: Scale) -> dict[str, Any]:
@@ -150,21 +158,21 @@ def percent(score: Row) -> str:
     return _interval(score, "{:.1f}")
 
 
-def difference(score: Row) -> str:
+def difference(score: Row, times: float = SHARE) -> str:
     """A difference in points with its interval.
 
-    >>> difference({"mean": 0.05, "low": -0.01, "high": None})
-    '+5.0'
+    >>> difference({"mean": 0.05, "low": -0.01, "high": None}), difference({"mean": 31.0}, 1.0)
+    ('+5.0', '+31.0')
     """
-    return _interval(score, "{:+.1f}")
+    return _interval(score, "{:+.1f}", times)
 
 
-def _interval(score: Row, form: str) -> str:
+def _interval(score: Row, form: str, times: float = SHARE) -> str:
     mean, low, high = (number(score.get(k)) for k in ("mean", "low", "high"))
     if mean is None:
         return "not a number"
-    text = form.format(100 * mean)
-    return text if low is None or high is None else f"{text} [{form.format(100 * low)}, {form.format(100 * high)}]"
+    text = form.format(times * mean)
+    return text if low is None or high is None else f"{text} [{form.format(times * low)}, {form.format(times * high)}]"
 
 
 def words(name: str) -> str:
@@ -179,16 +187,18 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def side_by_side(answers: Sequence[Row], root: Path, count: int, seed: int) -> list[dict[str, Any]]:
+def side_by_side(answers: Sequence[Row], root: Path, kept: Path, count: int, seed: int) -> list[dict[str, Any]]:
     """Cards of questions that both models answered with the image in view: free answers where there are any, else
-    ranked ones; benchmarks take turns."""
+    ranked ones; benchmarks take turns. Pictures lie in `root`, or as copies by their digest in `kept`; questions whose
+    picture is in neither come last."""
     seeing = [a for a in answers if a.get("condition") == "image"]
     free = [a for a in seeing if a["kind"] == "generation"]
     answered: dict[str, dict[str, Row]] = {}
     for a in free or seeing:
         answered.setdefault(a["item"], {})[a["model"]] = a
     queues: dict[str, list[str]] = {}
-    for item in shuffled(sorted(answered), seed, "report", "answers"):
+    drawn = shuffled(sorted(answered), seed, "report", "answers")
+    for item in sorted(drawn, key=lambda item: not at_hand(next(iter(answered[item].values())), root, kept)):
         if len(answered[item]) > 1:
             queues.setdefault(next(iter(answered[item].values()))["benchmark"], []).append(item)
     chosen: list[str] = []
@@ -196,13 +206,35 @@ def side_by_side(answers: Sequence[Row], root: Path, count: int, seed: int) -> l
         for name in sorted(queues):
             if queues[name] and len(chosen) < count:
                 chosen.append(queues[name].pop(0))
-    return [card(answered[item], root) for item in chosen]
+    return [card(answered[item], root, kept) for item in chosen]
 
 
-def card(by_model: Mapping[str, Row], root: Path) -> dict[str, Any]:
+def sign(score: float | None) -> dict[str, Any]:
+    """What stands beside an answer: right, wrong, or what a scorer gives in between; nothing where it gives none.
+
+    >>> sign(1.0), sign(0.3), sign(None)
+    ({'right': True, 'sign': '✓'}, {'right': False, 'sign': '0.3'}, {'right': None, 'sign': ''})
+    """
+    if score is None:
+        return {"right": None, "sign": ""}
+    return {"right": score >= 1, "sign": "✓" if score >= 1 else f"{score:.2g}" if score > 0 else "✗"}
+
+
+def at_hand(answer: Row, root: Path, kept: Path) -> bool:
+    return copy_of(answer, kept).is_file() or has_image(root, answer["path"])
+
+
+def copy_of(answer: Row, kept: Path) -> Path:
+    """Where `evaluate` lays a small copy of a picture that is not the sources'."""
+    return kept / f"{answer['image']}.webp"
+
+
+def card(by_model: Mapping[str, Row], root: Path, kept: Path) -> dict[str, Any]:
     """One question with its picture and what each model said."""
     first = next(iter(by_model.values()))
-    picture = ImageRef(first["image"], 4, 3, "", first["path"])  # the size only stands in for a picture that is gone
+    copy = copy_of(first, kept)
+    folder, path = (kept, copy.name) if copy.is_file() else (root, first["path"])
+    picture = ImageRef(first["image"], 4, 3, "", path)  # the size only stands in for a picture that is gone
     # Free answers of the demo match or do not; published benchmarks score theirs.
     metric = "exact_match" if "exact_match" in first["metrics"] else "accuracy"
     return {
@@ -210,14 +242,14 @@ def card(by_model: Mapping[str, Row], root: Path) -> dict[str, Any]:
         "question": first["question"],
         "gold": first["gold"],
         "name": first["path"],
-        **thumbnail(root, picture),
+        **thumbnail(folder, picture),
         "boxes": [],
         "answers": [
             {
                 "model": model,
                 "tone": "tuned" if model == "tuned" else "base",
                 "answer": by_model[model]["answer"],
-                "right": by_model[model]["metrics"].get(metric, 0.0) >= 1.0,
+                **sign(by_model[model]["metrics"].get(metric)),
             }
             for model in sorted(by_model)
         ],

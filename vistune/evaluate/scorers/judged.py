@@ -3,7 +3,8 @@
 A reply that holds no score is counted in a column of its own, `parse_failures`, and is part of no mean: MM-Vet's script
 takes it for 0.0, LLaVA-Bench's for [-1, -1], which it then averages in. Each answer is judged `votes` times; its score
 is the mean of the votes that could be read, and `spread` the mean of their standard deviations: what the judge itself
-adds to the noise. All scores are shares (MM-Vet and LLaVA-Bench print them times 100, GAVIE times 10).
+adds to the noise. For HallusionBench, whose votes are verdicts, it is the share of votes that differ from that of most.
+All scores are shares (MM-Vet and LLaVA-Bench print them times 100, GAVIE times 10).
 
 GAVIE's script writes the width of a box in the place of its height. The task `gavie` shows the judge the true height;
 `gavie_original` repeats the slip, for comparison with published numbers.
@@ -160,6 +161,13 @@ def spread(cases: Sequence[Case]) -> float:
     return statistics.fmean(found) if found else math.nan
 
 
+def dissent(cases: Sequence[Case]) -> float:
+    """HallusionBench, whose votes are verdicts: mean share of an item's votes that differ from its verdict; NaN where
+    nothing was judged twice."""
+    found = [1 - max(map(given.count, given)) / len(given) for given in votes(cases) if len(given) > 1]
+    return statistics.fmean(found) if found else math.nan
+
+
 def rows(cases: Sequence[Case]) -> list[hallusionbench.Row | None]:
     """HallusionBench: the verdict that most votes give; None where they say nothing."""
     found: list[hallusionbench.Row | None] = []
@@ -203,4 +211,4 @@ def results_gavie(doc: Mapping[str, Any], answers: Sequence[str]) -> dict[str, A
 
 def results_hallusionbench(doc: Mapping[str, Any], answers: Sequence[str]) -> dict[str, Any]:
     one = case("hallusionbench", doc, answers[0])
-    return {"aAcc": one, "fAcc": one, "qAcc": one, "parse_failures": one}
+    return {"aAcc": one, "fAcc": one, "qAcc": one, "parse_failures": one, "spread": one}

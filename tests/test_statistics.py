@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from vistune.evaluate.statistics import (
+from vistune.statistics import (
     clustered_error,
     detectable,
     estimate,
@@ -130,7 +130,7 @@ def test_equal_seeds_give_equal_intervals_and_order_of_items_does_not_matter_wit
 def test_memory_is_bounded_without_changing_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     values, images = clustered(np.random.default_rng(8), 30, 0.3)
     whole = estimate(values, images, seed=0, replicates=200)
-    monkeypatch.setattr("vistune.evaluate.statistics.BLOCK", 70)
+    monkeypatch.setattr("vistune.statistics.BLOCK", 70)
     assert estimate(values, images, seed=0, replicates=200) == whole
 
 

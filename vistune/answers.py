@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vistune.errors import VistuneError
-from vistune.evaluate.aggregates import Terms
-from vistune.evaluate.statistics import subtract
-from vistune.files import atomic
+from vistune.files import atomic, read_lines
 from vistune.hashing import canonical
+from vistune.statistics import Terms, subtract
+
+EVERY = "*"
+"""In the place of benchmarks' names: all of them."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Answer:
     terms: dict[str, Terms] = field(default_factory=dict)  # metric -> what the item adds to a score over many
 
 
+Directions = Mapping[str, Mapping[str, bool | None]]
+"""benchmark -> metric -> whether higher is better; None: neither."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One metric of one model under one condition, in the form of `statistics`: values float64 (N,) whose mean is the
@@ -53,9 +58,11 @@ class Column:
 
 
 class Scores:
-    """The answers as columns, items in the order of their ids, so that columns of one benchmark are paired."""
+    """The answers as columns, items in the order of their ids, so that columns of one benchmark are paired. Of what
+    `better` does not name, more is better."""
 
-    def __init__(self, answers: Iterable[Answer]) -> None:
+    def __init__(self, answers: Iterable[Answer], better: Directions | None = None) -> None:
+        self.better = better or {}
         self.cells: dict[tuple[str, str, str], list[Answer]] = {}
         self.answers: dict[tuple[str, str, str, str], Answer] = {}
         for answer in sorted(answers, key=lambda a: a.item):
@@ -78,10 +85,17 @@ class Scores:
         found = [a for cell in cells for a in cell]
         if any(metric in a.terms for a in found):
             values = _terms(cells, metric)
+            if self.higher_is_better(benchmarks, metric) is False and not values[..., 1].sum(0).all():
+                values[...] = math.nan  # none of nothing is not the best score: captions that name no object at all
         else:
             values = np.array([a.metrics[metric] for a in found], dtype=np.float64)
         images = tuple(a.cluster or a.image or a.item for a in found)
         return Column(tuple(a.item for a in found), values, images)
+
+    def higher_is_better(self, benchmarks: Sequence[str], metric: str) -> bool | None:
+        """Of a metric; None where it is neither, or where the benchmarks disagree."""
+        said = {self.better.get(name, {}).get(metric, True) for name in benchmarks}
+        return said.pop() if len(said) == 1 else None if said else True
 
     def metrics(self, benchmark: str) -> list[str]:
         """Names of all metrics that any answer to the benchmark has."""
@@ -138,6 +152,4 @@ def write_answers(path: Path, answers: Iterable[Answer]) -> None:
 
 
 def read_answers(path: Path) -> list[Answer]:
-    with open(path, encoding="utf-8") as file:
-        rows: list[dict[str, Any]] = [json.loads(line) for line in file]
-    return [Answer(**row) for row in rows]
+    return [Answer(**row) for row in read_lines(path)]

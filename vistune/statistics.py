@@ -23,6 +23,12 @@ import numpy as np
 
 from vistune.hashing import keyed
 
+Terms = dict[str, tuple[float, float]]
+"""What an item adds: name of a ratio -> (numerator, denominator). The score is the sum of the ratios over all items."""
+
+POINTS = {"perception": 1.0, "cognition": 1.0, "final_score": 1.0}
+"""MME's and OCRBench's totals are told in their own points, everything else times 100."""
+
 BLOCK = 4_000_000  # draws held at once
 
 
@@ -36,6 +42,11 @@ class Estimate:
     error: float  # standard error, clustered by image
     items: int
     images: int
+
+    @property
+    def finite(self) -> bool:
+        """Whether there is a score with an interval."""
+        return all(math.isfinite(x) for x in (self.mean, self.low, self.high))
 
 
 def score(values: np.ndarray) -> float:
@@ -127,9 +138,9 @@ def one_sided(
     if values.ndim == 1:
         reach = max(1.0, float(np.abs(values).max()))
     else:
-        ours = values[:, : values.shape[1] // 2]
-        whole = np.divide(ours[..., 0], ours[..., 1], out=np.zeros(ours.shape[:2]), where=ours[..., 1] != 0)
-        reach = float(np.abs(whole).max(0).sum())
+        sides = values.reshape(len(values), 2, -1, 2)  # either may hold the most that an item can have
+        whole = np.divide(sides[..., 0], sides[..., 1], out=np.zeros(sides.shape[:3]), where=sides[..., 1] != 0)
+        reach = max(1.0, float(np.abs(whole).max((0, 1)).sum()))
     unseen = reach * (1 - (1 - confidence) ** (1 / found.images))
     return found.mean - math.hypot(found.mean - found.low, unseen)
 
@@ -298,3 +309,17 @@ def _coins(clusters: int, seed: int, replicates: int) -> Iterator[np.ndarray]:
     block = max(BLOCK // clusters, 1)
     for start in range(0, replicates, block):
         yield generator.integers(0, 2, size=(min(block, replicates - start), clusters)).astype(np.float64)
+
+
+def describe(found: Estimate, metric: str = "accuracy") -> str:
+    """A difference in words.
+
+    >>> describe(Estimate(0.05, 0.01, 0.09, 0.02, 400, 100))
+    '+5.0 points [+1.0, +9.0] on 400 questions about 100 images'
+    """
+    times = POINTS.get(metric, 100.0)
+    ends = f" [{times * found.low:+.1f}, {times * found.high:+.1f}]" if found.finite else " without an interval"
+    questions = f"{found.items:,} question{'s' * (found.items != 1)}"
+    return (
+        f"{times * found.mean:+.1f} points{ends} on {questions} about {found.images:,} image{'s' * (found.images != 1)}"
+    )
