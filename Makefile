@@ -12,6 +12,8 @@ ARGS ?=
 IMAGE ?=
 PIPELINE ?= instruction_tuning
 FIXTURES ?=
+# Setup compiles nothing: what is imported first is kept compiled, or every process would compile all of torch again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup formats pipeline-run test lint compile readmes lock image-smoke image-sign parity golden bench ui clean
 
@@ -64,7 +66,7 @@ readmes: setup ## Write the README.md of every component from its code and metad
 lock: setup ## Write the hashes of the images' packages to infra/docker; ARGS="--cpu-wheels FOLDER"
 	@$(BIN)/python infra/docker/lock.py $(ARGS)
 
-image-smoke: setup ## Build the CPU image and run pipeline steps in it; needs buildah, podman, runc
+image-smoke: setup ## Build the images of steps and MLflow and run them; needs buildah, podman, runc
 	@$(BIN)/python infra/docker/smoke.py
 
 image-sign: ## Sign an image and the list of what it holds; IMAGE=NAME@sha256:...; needs syft and cosign

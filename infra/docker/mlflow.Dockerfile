@@ -16,6 +16,7 @@ LABEL org.opencontainers.image.title="vistune-mlflow" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="${GIT_SHA}"
 COPY --from=packages /opt/mlflow /opt/mlflow
+COPY infra/docker/pipeline_user.py /app/
 ENV PATH=/opt/mlflow/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PIP_NO_INDEX=1 MLFLOW_DISABLE_TELEMETRY=true HOME=/tmp
 USER 10001:0
 EXPOSE 5000

@@ -1,7 +1,8 @@
-"""`make image-smoke`: builds the image for CPUs on a local base, and runs two pipeline steps in it as a cluster would:
-the command that the compiled pipeline holds, as a user without rights, on a read-only root, with no capability and no
-network. Needs buildah, podman and runc (and debootstrap, unless BASE is given), as root on Linux; without them it says
-what is missing and exits 0.
+"""`make image-smoke`: builds the images on a local base, and runs them as a cluster would: as a user without rights, on
+a read-only root, with no capability and no network. In the steps' image for CPUs run two pipeline steps, by the command
+that the compiled pipeline holds; in the server's MLflow, as infra/k8s starts it, and what makes the pipeline's user.
+Needs buildah, podman and runc (and debootstrap, unless BASE is given), as root on Linux; without them it says what is
+missing and exits 0.
 
 From the environment, all optional:
 BASE        local image with `python` 3.11; default: Debian bookworm, made once with debootstrap
@@ -9,6 +10,7 @@ CA_FILE     certificates that the build trusts in place of the image's
 PIP_CONF    pip.conf of the build
 CPU_INDEX   package index that has torch for CPUs
 BUILD_ARGS  further arguments of `buildah build`, such as --volume
+GPU         1: build the image for GPUs as well, many gigabytes, and import torch in it
 """
 
 import json
@@ -26,6 +28,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "localhost/vistune:smoke"
+SERVER = "localhost/vistune-mlflow:smoke"
+GPU = "localhost/vistune:smoke-cuda"
 BASE = "localhost/vistune-base:bookworm"
 USER = "12345:0"  # any uid without an entry in /etc/passwd, as OpenShift gives
 POLICIES = (Path("/etc/containers/policy.json"), Path.home() / ".config/containers/policy.json")
@@ -43,6 +47,47 @@ sources.demo.heldout_unseen=3
 sources.demo.easy_vqa_images=3
 """
 IMPORTS = "torch transformers accelerate peft deepspeed mlflow dvc kfp kubernetes lm_eval great_expectations openai"
+AUTH = """[mlflow]
+default_permission = READ
+database_uri = sqlite:////tmp/users.db
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
+SECRETS = {
+    "MLFLOW_BACKEND_STORE_URI": "sqlite:////tmp/mlflow.db",
+    "MLFLOW_ARTIFACTS_DESTINATION": "/tmp/artifacts",
+    "MLFLOW_FLASK_SERVER_SECRET_KEY": "smoke-session",
+    "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
+    "MLFLOW_AUTH_ADMIN_PASSWORD": "smoke-administrator",
+    "MLFLOW_TRACKING_URI": "http://localhost:5000",
+    "MLFLOW_TRACKING_USERNAME": "admin",
+    "MLFLOW_TRACKING_PASSWORD": "smoke-administrator",
+    "PIPELINE_USERNAME": "pipeline",
+    "PIPELINE_PASSWORD": "smoke-pipeline-user",
+}
+ANSWERS = """
+import boto3, psycopg2, time, urllib.error, urllib.request
+for _ in range(240):
+    try:
+        answer = urllib.request.urlopen("http://localhost:5000/health", timeout=5)
+        break
+    except OSError:
+        time.sleep(1)
+else:
+    raise SystemExit("MLflow did not answer /health in time")
+assert answer.status == 200, answer.status
+try:
+    urllib.request.urlopen("http://localhost:5000/api/2.0/mlflow/experiments/search?max_results=1")
+except urllib.error.HTTPError as refused:
+    assert refused.code == 401, refused.code
+else:
+    raise SystemExit("MLflow answers those who did not log in")
+try:
+    open("/app/written", "w")
+except OSError:
+    print("MLflow answers /health, asks for a password, and cannot write to its root file system")
+else:
+    raise SystemExit("the root file system can be written to")
+"""
 LOCKED = """
 import importlib, pathlib, sys
 for name in sys.argv[1].split():
@@ -98,22 +143,22 @@ def base() -> str:
     return BASE
 
 
-def build(source: str) -> None:
+def build(image: str, file: str, target: str, source: str) -> None:
     sha = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    command = ["buildah", "build", "--isolation", "chroot", "--layers", "--pull-never", "--target", "cpu"]
-    command += ["--tag", IMAGE, "--build-arg", f"BASE={source}", "--build-arg", f"GIT_SHA={sha.stdout.strip()}"]
+    command = ["buildah", "build", "--isolation", "chroot", "--layers", "--pull-never", "--target", target]
+    command += ["--tag", image, "--build-arg", f"BASE={source}", "--build-arg", f"GIT_SHA={sha.stdout.strip()}"]
     for name, place in (("CA_FILE", "/etc/ssl/certs/ca-certificates.crt"), ("PIP_CONF", "/etc/pip.conf")):
-        if file := os.environ.get(name):
-            command += ["--volume", f"{Path(file).resolve()}:{place}:ro"]
-    if index := os.environ.get("CPU_INDEX"):
+        if given := os.environ.get(name):
+            command += ["--volume", f"{Path(given).resolve()}:{place}:ro"]
+    if target == "cpu" and (index := os.environ.get("CPU_INDEX")):
         command += ["--build-arg", f"CPU_INDEX={index}"]
-    run(*command, *shlex.split(os.environ.get("BUILD_ARGS", "")), "--file", "infra/docker/Dockerfile", ".", cwd=ROOT)
+    run(*command, *shlex.split(os.environ.get("BUILD_ARGS", "")), "--file", f"infra/docker/{file}", ".", cwd=ROOT)
 
 
-def contained(*command: str, folder: Path | None = None) -> None:
-    """Runs a command in the image as a cluster that trusts nothing would. folder: what /s3/smoke is."""
+def contained(*command: str, folder: Path | None = None, image: str = IMAGE) -> None:
+    """Runs a command in an image as a cluster that trusts nothing would. folder: what /s3/smoke is."""
     volumes = ("--volume", f"{folder}:/s3/smoke") if folder else ()
-    run(*PODMAN, "run", *HARDENED, *ALONE, *volumes, IMAGE, *command)
+    run(*PODMAN, "run", *HARDENED, *ALONE, *volumes, image, *command)
 
 
 def step(spec: dict, name: str, parameters: dict[str, Any], inputs: dict[str, Path], folder: Path) -> Path:
@@ -165,15 +210,51 @@ def steps(folder: Path) -> None:
         raise SystemExit(f"image-smoke: FAILED: {made} holds {receipt['stage']}, written by user {owner}")
 
 
+def server() -> None:
+    """MLflow with users, started and asked as infra/k8s does it; SQLite stands in for PostgreSQL, a folder for S3."""
+    documents = yaml.safe_load_all((ROOT / "infra/k8s/base/mlflow.yaml").read_text(encoding="utf-8"))
+    (container,) = next(d for d in documents if d["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"]
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        config = Path(name) / "basic_auth.ini"
+        config.write_text(AUTH, encoding="utf-8")
+        Path(name).chmod(0o755)
+        given = {"MLFLOW_AUTH_CONFIG_PATH": "/etc/mlflow/basic_auth.ini", **SECRETS}
+        variables = [word for key, value in given.items() for word in ("--env", f"{key}={value}")]
+        volume = ("--volume", f"{name}:/etc/mlflow:ro")
+        command = (*container["command"], *container["args"])
+        started = run(
+            *PODMAN, "run", "--detach", *HARDENED, *ALONE, *variables, *volume, SERVER, *command, capture_output=True
+        )
+        there = started.stdout.strip()
+        try:
+            run(*PODMAN, "exec", there, "python3", "-c", ANSWERS, timeout=300)
+            for said in ("made", "was there"):
+                made = run(*PODMAN, "exec", there, "python3", "/app/pipeline_user.py", capture_output=True).stdout
+                if said not in made:
+                    raise SystemExit(f"image-smoke: FAILED: the pipeline's user: {made}, expected {said!r}")
+        except BaseException:
+            subprocess.run([*PODMAN, "logs", there], check=False)
+            raise
+        finally:
+            subprocess.run([*PODMAN, "rm", "--force", "--time", "2", there], check=False, stdout=subprocess.DEVNULL)
+
+
 def main() -> int:
     if lost := missing():
         print(f"image-smoke: SKIPPED, THE IMAGE IS NOT CHECKED: this machine lacks {', '.join(lost)}")
         return 0
     start = time.monotonic()
-    build(base())
+    source = base()
+    build(SERVER, "mlflow.Dockerfile", "server", source)
+    server()
+    build(IMAGE, "Dockerfile", "cpu", source)
+    if os.environ.get("GPU"):
+        build(GPU, "Dockerfile", "cuda", source)
     built = time.monotonic() - start
     contained("python3", "-c", LOCKED, IMPORTS)
     contained("vistune", "--help")
+    if os.environ.get("GPU"):
+        contained("python3", "-c", "import torch; assert torch.version.cuda", image=GPU)
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o777)

@@ -10,7 +10,7 @@ made() { # One List of secrets, as JSON. kubectl reads it from its input: argume
   python3 <<'PYTHON'
 import json, os, secrets
 
-database, admin, session = (secrets.token_urlsafe(32) for _ in range(3))
+database, admin, session, pipeline = (secrets.token_urlsafe(32) for _ in range(4))
 uri = f"postgresql+psycopg2://mlflow:{database}@vistune-postgres:5432/mlflow"
 auth = ["[mlflow]", "default_permission = READ", f"database_uri = {uri}"]
 auth += ["authorization_function = mlflow.server.auth:authenticate_request_basic_auth", ""]
@@ -22,8 +22,12 @@ data = {
         "MLFLOW_AUTH_ADMIN_PASSWORD": admin,
     },
     "vistune-mlflow-auth": {"basic_auth.ini": "\n".join(auth)},
-    # What the steps get:
-    "vistune-mlflow": {"tracking_uri": "http://vistune-mlflow:5000", "username": "admin", "password": admin},
+    # What the steps get: a user without rights over others (base/mlflow-user.yaml makes it)
+    "vistune-mlflow": {
+        "tracking_uri": "http://vistune-mlflow:5000",
+        "username": "vistune-pipeline",
+        "password": pipeline,
+    },
     "vistune-s3": {
         "AWS_ACCESS_KEY_ID": os.environ.get("AWS_ACCESS_KEY_ID", "vistune"),
         "AWS_SECRET_ACCESS_KEY": os.environ.get("AWS_SECRET_ACCESS_KEY") or secrets.token_urlsafe(32),

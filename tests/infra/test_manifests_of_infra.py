@@ -37,7 +37,8 @@ def invalid(body: dict, version: str) -> str:
 
 def templates(objects: list[dict]) -> dict[str, dict]:
     """Pod templates by the name of what makes them."""
-    return {o["metadata"]["name"]: o["spec"]["template"] for o in objects if o["kind"] in ("Deployment", "StatefulSet")}
+    makers = ("Deployment", "StatefulSet", "Job")
+    return {o["metadata"]["name"]: o["spec"]["template"] for o in objects if o["kind"] in makers}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -251,7 +252,9 @@ def test_network_policies(overlay, runtime):
         return via("Egress", "to", source, target) and via("Ingress", "from", target, source)
 
     assert reach("step", "vistune-mlflow", 5000)
+    assert reach("vistune-mlflow-user", "vistune-mlflow", 5000)
     assert reach("vistune-mlflow", "vistune-postgres", 5432)
+    assert not reach("vistune-mlflow-user", "vistune-postgres", 5432)
     assert reach("training", "training", 29500) and reach("training", "training", 41234)
     assert not reach("step", "vistune-postgres", 5432)
     assert not reach("training", "vistune-mlflow", 5000)
@@ -304,6 +307,26 @@ def test_secrets_are_made_together_or_not_at_all(there, status, said, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == status
     assert said in done.stdout + done.stderr
+
+
+def test_only_the_server_and_what_makes_the_users_know_the_administrator(overlay):
+    """The steps' secret is of another user, with a password of its own."""
+    made = {m["metadata"]["name"]: m["stringData"] for m in printed_secrets()}
+    server, steps = made["vistune-mlflow-server"], made["vistune-mlflow"]
+    assert steps["username"] != server["MLFLOW_AUTH_ADMIN_USERNAME"]
+    for name, values in made.items():
+        knows = server["MLFLOW_AUTH_ADMIN_PASSWORD"] in json.dumps(values)
+        assert knows == (name == "vistune-mlflow-server"), name
+    assert "default_permission = READ\n" in made["vistune-mlflow-auth"]["basic_auth.ini"]
+    holders = {name for name, t in templates(overlay).items() if '"vistune-mlflow-server"' in json.dumps(t)}
+    assert holders == {"vistune-mlflow", "vistune-mlflow-user"}
+    assert "vistune-mlflow-server" not in PLACING
+
+
+def test_every_image_of_others_is_named_by_digest(overlay):
+    images = {c["image"] for t in templates(overlay).values() for c in t["spec"]["containers"]}
+    others = {image for image in images if "vistune-mlflow" not in image}
+    assert others and all(re.fullmatch(r"[\w./-]+:[\w.]+@sha256:[0-9a-f]{64}", image) for image in others), others
 
 
 def test_passwords_are_new_each_time_and_never_in_the_repository(overlay):

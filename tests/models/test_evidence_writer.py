@@ -23,6 +23,7 @@ from transformers import (
 from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
 from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProcessorPil
 
+from vistune import store
 from vistune.errors import VistuneError
 from vistune.hashing import file_digest
 from vistune.models import evidence, evidence_writer
@@ -127,6 +128,20 @@ def test_a_folder_becomes_a_file_that_is_read_again(mask2former, owlv2, picture,
     evidence_writer.main([str(images), str(file), "--mask2former", str(mask2former), "--owlv2", str(owlv2)])
     assert capsys.readouterr().out == f"0 pictures added to {file}\n"  # all there already
     assert evidence.read_evidence(file)[key].text == found[key].text
+
+
+def test_pictures_in_shards_are_seen_as_loose_ones(mask2former, owlv2, picture, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "LOOSE", 0)
+    loose, packed = tmp_path / "loose", tmp_path / "packed"
+    for folder in (loose, packed):
+        folder.mkdir()
+        picture.save(folder / "a.png")
+    assert store.pack_images(packed, ["a.png"]) == 1 and not (packed / "a.png").exists()
+    written = []
+    for folder in (loose, packed):
+        assert write_folder(folder, folder / "evidence.jsonl", mask2former, owlv2) == 1
+        written.append((folder / "evidence.jsonl").read_bytes())
+    assert written[0] == written[1]
 
 
 def test_a_folder_without_pictures_is_refused(mask2former, owlv2, tmp_path):

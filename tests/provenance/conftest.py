@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -128,8 +129,9 @@ def enter(root: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory) -> Chain:
+def built(empty_store, tmp_path_factory) -> Chain:
     root = tmp_path_factory.mktemp("chain")
+    shutil.copy(empty_store, root / "mlflow.db")
     (root / ".gitignore").write_text("*\n!.gitignore\n")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
         git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]

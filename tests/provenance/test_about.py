@@ -109,7 +109,9 @@ def test_purge_lists_and_writes(chain, tmp_path):
 
 def test_promotions_tell_the_history(chain, change):
     text = run("promotions", "vistune-demo")
-    assert [line.split()[1] for line in text.splitlines()[::2]] == ["register", "promote"] * 2
+    events = [line.split()[1] for line in text.splitlines() if not line.startswith(" ")]
+    assert events == ["register", "promote"] * 2
+    assert text.count("not compared with champion version 1: the gate declares no target") == 2
     assert "version 2 after 1 by ann · gate pass" in text
     with pytest.raises(VistuneError, match="other has no promotions"):
         run("promotions", "other")

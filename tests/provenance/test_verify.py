@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vistune import lineage, tracking
 from vistune.errors import VistuneError
+from vistune.pins import Tracked
 from vistune.provenance import verify
 from vistune.provenance.verify import walk
 from vistune.stages import EXECUTION
@@ -125,15 +127,26 @@ def test_a_model_whose_files_are_gone(chain):
     assert name == "model version" and "were deleted from the artefact store" in detail
 
 
+def other(data: bytes) -> bytes:
+    for word, instead in (
+        (b"demo", b"Demo"),
+        (b'"verdict": "pass"', b'"verdict": "fail"'),
+        (b'"item":"a"', b'"item":"b"'),
+    ):
+        data = data.replace(word, instead)
+    return data
+
+
 def test_a_changed_scorecard(chain, change):
     folder = verify.evidence_folder(chain.champion.tags["scorecard.sha256"])
     kept = chain.root / ".vistune/mlartifacts" / chain.champion.run_id / "artifacts" / folder
     for file, message in [
         ("scorecard.json", "tag scorecard.sha256 says"),
         ("verdict.json", "the kept verdict is fail"),
+        ("answers.jsonl", "tag answers.sha256 says"),
     ]:
         data = (kept / file).read_bytes()
-        with change(kept / file, data.replace(b"demo", b"Demo").replace(b'"verdict": "pass"', b'"verdict": "fail"')):
+        with change(kept / file, other(data)):
             name, detail = broken()
         assert (name, message in detail) == ("scorecard", True), detail
     path = chain.folders["evaluate"] / "scorecard.json"
@@ -228,3 +241,15 @@ def test_a_remote_an_image_and_a_kubeflow_run(chain, monkeypatch):
     ]:
         with pytest.raises(verify._Broken, match=message):
             check()
+
+
+def test_data_under_dvc_has_the_recorded_md5(chain, monkeypatch):
+    data = Tracked("https://git.example/shelf.git", "data", "a" * 40, "b" * 32 + ".dir")
+    there = {"data": data}
+    version = replace(chain.champion, tags={**chain.champion.tags, "pin.sources.datasets.0.images": str(data)})
+    monkeypatch.setattr(lineage, "pin", lambda asked: there[asked.path])
+    monkeypatch.setattr(verify, "version_of", lambda _: version)
+    assert {link.name: link.state for link in walk(WHOLE)}["data under DVC"] == "holds"
+    there["data"] = replace(data, md5="c" * 32 + ".dir")
+    name, detail = broken()
+    assert name == "data under DVC" and f"has md5 {'c' * 32}.dir, and tag pin.sources.datasets.0.images" in detail

@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProce
 from vistune.errors import VistuneError
 from vistune.files import files_under, is_picture, read_json
 from vistune.imagefile import decode, describe_image
+from vistune.imagestore import INDEX, open_store
 from vistune.models import evidence
 from vistune.models.evidence import SIDE, Evidence, Found
 from vistune.models.pixels import redraw
@@ -139,10 +141,11 @@ def write_evidence(
 def write_folder(
     images: Path, file: Path, mask2former: Path, owlv2: Path, elsewhere: Path | None = None, device: str = "cpu"
 ) -> int:
-    """The evidence of every picture under the folder `images`, called by the digest of its bytes (`ImageRef.sha256`).
-    Raises VistuneError for a folder without pictures."""
+    """The evidence of every picture under the folder `images`, in files of their own and in its image shards, called by
+    the digest of its bytes (`ImageRef.sha256`). Raises VistuneError for a folder without pictures."""
     found = [path for path in files_under(images) if is_picture(path)]
-    if not found:
+    packed = open_store(images) if (images / INDEX).is_file() else ()
+    if not found and not packed:
         raise VistuneError(f"{images} holds no pictures.")
     others: Mapping[str, Any] = read_json(elsewhere) if elsewhere else {}
     segmenter, detector = Segmenter(mask2former, device), Detector(owlv2, device)
@@ -151,6 +154,8 @@ def write_folder(
         for path in found:
             image = describe_image(images, str(path.relative_to(images)))
             yield image.sha256, partial(decode, path, image)
+        for image, data in packed.stream() if packed else ():
+            yield image.sha256, partial(decode, BytesIO(data), image)
 
     return write_evidence(pictures(), file, lambda name, picture: see(picture, segmenter, detector, others.get(name)))
 

@@ -93,6 +93,7 @@ def promotions(
 ) -> None:
     """Show who registered, promoted and rolled back which version of a model, when, and on what evidence."""
     from vistune import tracking
+    from vistune.comparison import Comparison
     from vistune.promote import registry
     from vistune.promote.journal import FILE, Journal
     from vistune.stages import home
@@ -105,3 +106,5 @@ def promotions(
         after = f" after {e['previous']}" if e["previous"] else ""
         print(f"{e['when']}  {e['event']} version {e['version']}{after} by {e['who']} · gate {e['verdict']}")
         print(f"{'':<22}{' · '.join(f'{key} {value[:12]}' for key, value in sorted(e['evidence'].items()))}")
+        if "comparison" in e:
+            print(f"{'':<22}{Comparison.read(e['comparison']).sentence}")

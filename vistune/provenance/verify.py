@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +23,11 @@ from vistune import lineage, tracking
 from vistune.errors import VistuneError
 from vistune.files import read_json, tree_digest
 from vistune.hashing import file_digest
-from vistune.promote.evidence import STAGES, evaluation_digest
+from vistune.pins import DVC, Tracked
+from vistune.promote.champion import ANSWERS
+from vistune.promote.evidence import STAGES, evaluation_digest, evidence_folder
 from vistune.promote.journal import FILE, Journal
-from vistune.promote.registry import GATE, MOVES, evidence_folder, history
+from vistune.promote.registry import GATE, MOVES, history
 from vistune.provenance.kubeflow import run_of
 from vistune.provenance.places import executed, outputs_of, scorecard_file, version_of
 from vistune.stages import EXECUTION, RECEIPT, home
@@ -83,6 +85,8 @@ class _Chain:
         for stage in reversed(STAGES):
             if f"{stage}.run_id" in self.tags:
                 yield f"MLflow run of {stage}", partial(self.run, stage)
+        if any(text.startswith(DVC) for text in self.pins().values()):
+            yield "data under DVC", self.under_dvc
         yield "git commit", self.commit
         yield "code", self.code
         yield "DVC remote", self.remote
@@ -129,6 +133,9 @@ class _Chain:
         again, kept = "evaluate and promote again", evidence_folder(self.tags["scorecard.sha256"])
         card, verdict = (tracking.run_file(self.version.run_id, f"{kept}/{n}.json") for n in ("scorecard", "verdict"))
         self.same("the kept scorecard", hashlib.sha256(card).hexdigest(), "scorecard.sha256", again)
+        if "answers.sha256" in self.tags:
+            held = hashlib.sha256(tracking.run_file(self.version.run_id, f"{kept}/{ANSWERS}")).hexdigest()
+            self.same("the kept answers", held, "answers.sha256", again)
         if self.card is not None:
             self.same(str(self.card), file_digest(self.card), "scorecard.sha256", again)
         self.same(
@@ -210,6 +217,24 @@ class _Chain:
             if name in STAGES and digest != self.tags.get(f"{name}.digest"):
                 return name, digest
         return None
+
+    def pins(self) -> dict[str, str]:
+        return {key: text for key, text in self.tags.items() if key.startswith("pin.")}
+
+    def under_dvc(self) -> str:
+        """What the parameters named under DVC still has, at that commit, the recorded md5."""
+        recorded = {key: Tracked.read(text) for key, text in self.pins().items() if text.startswith(DVC)}
+        for key, data in recorded.items():
+            try:
+                found = lineage.pin(replace(data, md5=""))
+            except VistuneError as error:
+                raise _Skipped(str(error)) from None
+            if found != data:
+                raise _Broken(
+                    f"{data.path} at commit {data.revision[:12]} has md5 {found.md5}, and tag {key} says {data.md5}: "
+                    "the tag or the repository's history was changed. Restore it."
+                )
+        return ", ".join(f"{data.path} {_short(data.md5)}" for data in recorded.values())
 
     def commit(self) -> str:
         if self.tags["git.dirty"] != "false":

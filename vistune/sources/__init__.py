@@ -80,10 +80,13 @@ def load(root: Path) -> tuple[tuple[Dataset, ...], tuple[Benchmark, ...]]:
 
 
 def collect(datasets: tuple[Dataset, ...], benchmarks: tuple[Benchmark, ...], output: Path) -> Manifest:
-    """Gathers a user's own files under `output` and returns their list with paths relative to it."""
-    from vistune.sources.own_data import collect
+    """Gathers a user's own files under `output` and returns their list with paths relative to it. Many images lie in
+    shards then."""
+    from vistune.sources.own_data import collect, pack
 
-    return collect(datasets, benchmarks, output)
+    manifest = collect(datasets, benchmarks, output)
+    pack(output, manifest)
+    return manifest
 
 
 def fingerprint(params: Params) -> str:

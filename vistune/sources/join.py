@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from vistune.collection import no_collection
 from vistune.errors import VistuneError
 from vistune.files import inside, path_digest
+from vistune.imagestore import Slice
 from vistune.licences import effective
 from vistune.records import AnnotatedImage, Annotation, Category, Dialogue, ImageRef, Phrase, Reject, SourceFile
 from vistune.sources import vqa
@@ -20,7 +21,7 @@ from vistune.sources.boxes import pixel_box, pixel_polygon
 from vistune.sources.formats import FORMATS
 from vistune.sources.rows import KINDS, DialogueRow, Entry, Listing, Pending, Tally
 from vistune.sources.spec import AnnotationFile, Benchmark, BenchmarkItem, Dataset
-from vistune.store import describe_image
+from vistune.store import describe_image, image_file, named_image
 
 
 def read(
@@ -114,23 +115,6 @@ def list_questions(root: Path, benchmark: Benchmark, rejects: list[Reject], tall
     listing = Listing(benchmark.name, "evaluate", rejects, tally, image_pattern=benchmark.image_pattern)
     vqa.read_questions(root, AnnotationFile("vqa", benchmark.questions, benchmark.annotations), listing)
     return listing
-
-
-@contextlib.contextmanager
-def no_collection() -> Iterator[None]:
-    """Without the cyclic garbage collector: records and parsed files hold no cycles, and walking their millions of
-    objects again and again takes a third of the time of `json.load`. What is left of them counts as old afterwards, or
-    the first collection would walk it all."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled and not gc.get_freeze_count():
-            gc.freeze()
-            gc.unfreeze()  # into the oldest generation
-        if enabled:
-            gc.enable()
 
 
 def annotation_paths(dataset: Dataset) -> list[str]:
@@ -257,14 +241,17 @@ def _open(root: Path, folder: str, entry: Entry, decode: bool = True) -> tuple[I
     relative = f"{folder}/{entry.file}" if folder not in ("", ".") else entry.file
     try:
         path = inside(root / folder, entry.file)
-        if not path.is_file():
+        packed = None if path.is_file() else named_image(root, path.relative_to(root.resolve()).as_posix())
+        if packed is None and not path.is_file():
             return None, "image_missing", f"{relative} does not exist."
     except (VistuneError, ValueError, OSError):  # ValueError: a null byte; OSError: a name too long
         return None, "image_path", f"{entry.file!r:.120} is no path inside {folder}."
+    held = image_file(root, packed) if packed and decode else path
+    content = BytesIO(held.read()) if isinstance(held, Slice) else held  # a damaged shard is no bad row
     try:
-        image = describe_image(root, relative)
+        image = replace(packed, path=relative) if packed else describe_image(root, relative)
         if decode:
-            _decode(path)
+            _decode(content)
     except (VistuneError, OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         return None, "image_unreadable", f"{relative} cannot be decoded ({error})."
     declared = (entry.width or image.width, entry.height or image.height)
@@ -274,10 +261,10 @@ def _open(root: Path, folder: str, entry: Entry, decode: bool = True) -> tuple[I
     return image, "", ""
 
 
-def _decode(path: Path) -> None:
+def _decode(source: Path | BytesIO) -> None:
     """Reads the pixels, at the smallest scale the format offers: a file cut short shows only then."""
     from PIL import Image
 
-    with Image.open(path) as picture:
+    with Image.open(source) as picture:
         picture.draft("RGB", (1, 1))
         picture.load()

@@ -1,24 +1,27 @@
 """A user's own data, gathered under one folder so that every later path is relative to it and nothing else is read.
 
 Annotation files (or folders of them) and the images they name are hard-linked, or copied where the file system cannot
-link. Images that annotation files hold in themselves are written out.
+link. Images that annotation files hold in themselves are written out. Many images are then moved into shards.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from vistune.errors import VistuneError
-from vistune.files import is_picture, link_file
+from vistune.files import files_under, is_picture, link_file
 from vistune.hashing import digest, file_digest
+from vistune.pins import tracked
 from vistune.progress import Progress, track
 from vistune.sources.datafiles import tree
 from vistune.sources.formats import FORMATS
 from vistune.sources.join import list_questions, list_rows
 from vistune.sources.rows import Listing, Tally
 from vistune.sources.spec import AnnotationFile, Benchmark, Dataset, Manifest, check_names
+from vistune.store import pack_images
 
 ROOT = Path("/")
 """Where a user's absolute paths start: readers take a root and relative paths."""
@@ -56,20 +59,46 @@ def collect(datasets: tuple[Dataset, ...], benchmarks: tuple[Benchmark, ...], ou
     return Manifest(tuple(placed_datasets), tuple(placed_benchmarks))
 
 
+def pack(root: Path, manifest: Manifest) -> None:
+    """Moves the images of a gathered folder into shards, if they are many: DVC, an object store and a copy pay for each
+    file. They are read by the same paths as before (`store.named_image`)."""
+    folders = sorted({root / d.images for d in manifest.datasets} | {root / b.images for b in manifest.benchmarks})
+    if pack_images(root, (p.relative_to(root).as_posix() for folder in folders for p in files_under(folder))):
+        for folder in folders:
+            if not files_under(folder):
+                shutil.rmtree(folder, ignore_errors=True)  # one may lie in another
+
+
 def fingerprint(datasets: Iterable[Dataset], benchmarks: Iterable[Benchmark]) -> str:
     """A digest that changes when a user's files change: contents of annotation files, size and time of images."""
     leaves: list[object] = []
     for dataset in datasets:
+        if _under_dvc(dataset):  # its parameters hold commit and md5
+            continue
         given = _located(dataset)
         names = _images_of(list_rows(ROOT, given, [], "sources", Tally()))
         files = [(f.path, f.annotations, FORMATS[f.format].word) for f in given.files]
         changed = [[_print(path), second if word else _print(second)] for path, second, word in files]
         leaves.append([dataset.name, changed, _stats(given.images, names)])
     for benchmark in benchmarks:
+        if _under_dvc(benchmark):
+            continue
         asked, names = _named_by_benchmark(benchmark)
         paths = [asked.questions, asked.annotations]
         leaves.append([benchmark.name, [_print(p) for p in paths], _stats(asked.images, names)])
     return digest(leaves)
+
+
+def _under_dvc(given: Dataset | Benchmark) -> bool:
+    """Whether DVC tracks the files of a data set. Raises VistuneError where it tracks some of them and not others."""
+    files = [file.path for file in given.files] if isinstance(given, Dataset) else [given.questions, given.annotations]
+    paths = [path for path in (given.images, *files) if path]
+    if tracked(paths) and not all(map(tracked, paths)):
+        other = next(path for path in paths if not tracked(path))
+        raise VistuneError(
+            f"{given.name}: some of its files are under DVC and {other} is not. Name all of them by `dvc:`, or none."
+        )
+    return tracked(paths)
 
 
 def _located(dataset: Dataset) -> Dataset:

@@ -11,7 +11,7 @@ from vistune.files import write_text
 from vistune.records import Reject
 from vistune.sources import rows
 from vistune.sources.join import list_questions, list_rows, read_benchmark
-from vistune.sources.own_data import collect
+from vistune.sources.own_data import collect, pack
 from vistune.sources.rows import Tally
 from vistune.sources.spec import Manifest, write_manifest
 
@@ -44,6 +44,7 @@ def run(params: Params, output: Path, context: Context) -> dict[str, Any]:
             "sources has no data set with split 'train', so there would be nothing to tune on. Add one under "
             "sources.datasets, or keep sources.demo."
         )
+    pack(output, manifest)
     write_manifest(output, manifest)
     return _summary(manifest, output, metrics, details)
 

@@ -18,7 +18,7 @@ from vistune.licences import Allowed
 from vistune.progress import track
 from vistune.records import ImageRef, Reject, Sample
 from vistune.sources import BenchmarkItem, load, read_benchmark
-from vistune.store import add_images, counts, image_path, read_samples, write_rejects, write_samples
+from vistune.store import add_images, counts, image_file, image_path, read_samples, write_rejects, write_samples
 from vistune.validate import Params
 from vistune.validate.checks import CHECKS, Level, Rules, Tally, check_rows
 from vistune.validate.duplicates import remove_exact, remove_near
@@ -222,7 +222,7 @@ def _refuse_empty_split(samples: Sequence[Sample], kept: Sequence[Sample], book:
 
 
 def _place_images(samples: Sequence[Sample], roots: Mapping[str, Path], output: Path) -> list[Sample]:
-    found = {i.sha256: (i, roots[s.method] / i.path) for s in samples for i in s.images}
+    found = {i.sha256: (i, image_file(roots[s.method], i)) for s in samples for i in s.images}
     add_images(output, track(found.values(), "release", len(found), "images"), len(found))
     placed = {sha256: image_path(sha256, i.format) for sha256, (i, _) in found.items()}
     return [replace(s, images=tuple(replace(i, path=placed[i.sha256]) for i in s.images)) for s in samples]

@@ -86,10 +86,6 @@ def build(params: DemoParams, output: Path, seed: int) -> Corpus:
         "images": sizes,
         "packages": found,
         "licences": {name: easy_vqa.LICENCE if name == easy_vqa.NAME else LICENCE for name in sizes},
-        "examples": [
-            f"demo-train/images/{image_name(IDS['demo-train'] * 1_000_000 + n)}"
-            for n in range(1, min(params.train_scenes, 4) + 1)
-        ],
     }
     return Corpus(Manifest(tuple(datasets), tuple(heldout)), metrics, details)
 
