@@ -18,7 +18,7 @@ class Data(NamedTuple):
 def begin(step: Steps, **given: object) -> Any:
     """Checks everything and returns each stage's own parameters. given: params, overrides, seed and model_name."""
     given = {"model_name": "", **given}
-    resolved = step("resolve", **given)
+    resolved = step("resolve", stages=",".join(step.stages), **given)
     if step.cluster is not None:
         resolved.after(step("preflight", needs=step.needs(), **given))
     return resolved.outputs

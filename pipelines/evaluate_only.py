@@ -22,8 +22,8 @@ def build(cluster: Cluster | None) -> dsl.base_component.BaseComponent:
         """Score any model zero-shot, beside another one where it is named, and register nothing.
 
         Args:
-            model: What is evaluated: models:/NAME@ALIAS, models:/NAME/VERSION, a hub id with its commit
-                (ORG/NAME@COMMIT), or a folder that the step can read.
+            model: What is evaluated: models:/NAME@ALIAS, models:/NAME/VERSION, a hub id (ORG/NAME or
+                ORG/NAME@REVISION; its commit is looked up and recorded), or a folder that the step can read.
             base: What it is compared with, named likewise. Empty: nothing, and no gate can pass.
             release: Folder of the release that the model was trained on, so that leaks are found. Empty: not known.
             params: A whole params.yaml as text. Empty: the params.yaml of the image.

@@ -2,7 +2,8 @@
 
 What the compiled pipeline is made for comes from the environment:
 
-VISTUNE_IMAGE    image of every step; with VISTUNE_RELEASE=1 it must be named by digest (...@sha256:...)
+VISTUNE_IMAGE    image of every step. `make pipeline-run` asks its registry for the digest of a tag; with
+                 VISTUNE_RELEASE=1 it must be named by digest (...@sha256:...)
 VISTUNE_GPUS     GPUs of `tune` and `evaluate`, default 1; 0 runs them on CPUs
 VISTUNE_GPU_TYPE resource name of a GPU, default nvidia.com/gpu
 VISTUNE_CPUS     CPUs and memory of `tune`, or of each node of its job; default 4 and 16Gi
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp import dsl, kubernetes
+from run import STAGES
 
 import vistune
 from vistune import lineage
@@ -52,8 +54,8 @@ class Pod:
 
 PODS = {
     "preflight": Pod("100m", "1Gi", 1, retried=False, secrets=("mlflow", "teacher", "judge")),
-    "resolve": Pod("100m", "1Gi", 1, retried=False),
-    "vary": Pod("100m", "1Gi", 1, retried=False),
+    "resolve": Pod("500m", "2Gi", 1, retried=False),
+    "vary": Pod("500m", "2Gi", 1, retried=False),
     "among": Pod("100m", "1Gi", 1, retried=False),
     "sources": Pod("1", "2Gi", 24, cached=True),
     "adapt": Pod("2", "4Gi", 24, cached=True),
@@ -115,6 +117,7 @@ PARAMETERS = {  # what every pipeline asks for besides its own, on a cluster: (t
 LABELS = {"app.kubernetes.io/name": "vistune", "app.kubernetes.io/component": "step"}  # for infra/k8s' network policies
 RUN_LABEL = "metadata.labels['pipeline/runid']"
 JOBS = ("trainjob", "pytorchjob")
+IMAGE = "vistune:dev"  # the components' default too
 SHARED = "/mnt/vistune"  # where step and job have the shared claim
 WORKSPACE = f"{dsl.WORKSPACE_PATH_PLACEHOLDER}/vistune"
 DAY = 86400
@@ -141,11 +144,12 @@ class Cluster:
     @classmethod
     def from_environment(cls) -> "Cluster":
         """Raises SystemExit with a sentence for a value that cannot be meant."""
-        image = os.environ.get("VISTUNE_IMAGE", "vistune:dev")
+        image = os.environ.get("VISTUNE_IMAGE") or IMAGE
         if os.environ.get("VISTUNE_RELEASE") == "1" and not re.search(r"@sha256:[0-9a-f]{64}$", image):
             raise SystemExit(
                 f"VISTUNE_IMAGE is {image!r}; a release names its image by digest (NAME@sha256:...), because "
-                "Kubeflow's cache and the lineage take the name for the content."
+                "Kubeflow's cache and the lineage take the name for the content. `make pipeline-run` with KFP_ENDPOINT "
+                "looks a tag up in its registry."
             )
         train_on = os.environ.get("VISTUNE_TRAIN_ON", "pod")
         if train_on not in ("pod", *JOBS):
@@ -213,6 +217,7 @@ class Steps:
     def __init__(self, cluster: Cluster | None) -> None:
         self.cluster = cluster
         self.given: dict[str, Any] = {}  # the cluster's parameters, while a pipeline is built
+        self.stages: tuple[str, ...] = ()  # that the pipeline runs
 
     def __call__(self, name: str, **inputs: object) -> dsl.PipelineTask:
         made = component(name)
@@ -229,6 +234,7 @@ class Steps:
         """Decorates a pipeline's function; on a cluster it gets `PARAMETERS` after its own parameters."""
 
         def decorate(body: Callable) -> dsl.base_component.BaseComponent:
+            self.stages = STAGES[body.__name__]
             if self.cluster is None:
                 return dsl.pipeline(name=name)(body)
             own = list(inspect.signature(body).parameters.values())
@@ -257,7 +263,8 @@ class Steps:
 
     def needs(self) -> str:
         """For `preflight`, as JSON: what the compiled pipeline asks of the cluster."""
-        return json.dumps(asdict(self.cluster), sort_keys=True) if self.cluster is not None else "{}"
+        asked = asdict(self.cluster) if self.cluster is not None else {}
+        return json.dumps({**asked, "stages": self.stages}, sort_keys=True)
 
     def _place(self, task: dsl.PipelineTask, name: str, row: Pod, cluster: Cluster) -> None:
         trains = name in ("tune", "tune_job")

@@ -1,7 +1,7 @@
 """`make pipeline-run`: runs a pipeline on this machine, or on the cluster that KFP_ENDPOINT names.
 
 Exit status: 0 the tuned model passed, 2 it failed, 3 the evidence is inconclusive, 1 an error. A pipeline that promotes
-nothing ends with 0.
+nothing ends with 0, unless --argument require_pass=true asks for the verdict.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def here(name: str, tree: dict, given: Mapping[str, str]) -> int:
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "kfp"), raise_on_error=True)
         pipeline = compiling.build(name, None)
         values = arguments(pipeline, given)
+        required = values.pop("require_pass", False)  # here the exit status says it, and no step has to fail
         mlflow_run = parent.run_id() if parent else ""
         _environment(mlflow_run)
         print(f"run {folder.name}", flush=True)
@@ -50,7 +51,7 @@ def here(name: str, tree: dict, given: Mapping[str, str]) -> int:
         print(f"\n{text}\n{time.monotonic() - start:.0f} s in all", flush=True)
         status, tags = "FINISHED", {"vistune.verdict": verdict} if verdict else {}
         metrics = {"seconds": time.monotonic() - start}
-        return runs.EXIT[verdict] if "promote" in finished else 0
+        return runs.EXIT[verdict] if verdict and (required or "promote" in finished) else 0
     except KeyboardInterrupt:
         status = "KILLED"
         print("\ninterrupted; run again to go on from the last finished stage", file=sys.stderr)
@@ -119,7 +120,15 @@ def _environment(mlflow_run: str) -> None:
         os.environ["VISTUNE_PARENT_RUN"] = mlflow_run
 
 
-NAMES = ("instruction_tuning", "data_only", "evaluate_only", "promote_only", "sweep")  # kfp takes seconds to import
+DATA = ("sources", "adapt", "self_instruct", "validate")
+STAGES = {  # of each pipeline; kfp, which its file imports, takes seconds
+    "instruction_tuning": (*DATA, "tune", "evaluate", "promote", "report"),
+    "data_only": DATA,
+    "evaluate_only": ("sources", "evaluate"),
+    "promote_only": ("promote",),
+    "sweep": (*DATA, "tune", "evaluate", "promote"),
+}
+NAMES = tuple(STAGES)
 
 TYPES: dict[str, type] = {"String": str, "Integer": int, "Boolean": bool, "List": list, "Dict": dict}
 """Of a parameter, by Kubeflow's name for it."""
@@ -162,7 +171,8 @@ def main() -> int:
         tree = resolve(options.params, options.overlay, options.assign)
         stages.Settings.parse(tree)
         there = bool(os.environ.get("KFP_ENDPOINT"))
-        preflight.require(tree, preflight.needs_here() if there else preflight.Needs(), parameters_alone=there)
+        needs = preflight.needs_here(STAGES[name]) if there else preflight.Needs(stages=STAGES[name])
+        preflight.require(tree, needs, parameters_alone=there)
         if there:
             import submit
 

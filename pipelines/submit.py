@@ -2,7 +2,8 @@
 
 From the environment: KFP_ENDPOINT (https://...), KFP_NAMESPACE (multi-user clusters), KFP_EXPERIMENT ("vistune"),
 KFP_TOKEN (bearer token), KFP_CA_CERT (file), WAIT=0 (start the run and leave; else the exit status is the verdict),
-TERMINATE=1 (Ctrl-C and SIGTERM while waiting end the run on the cluster as well), and what placing.py reads.
+TERMINATE=1 (Ctrl-C and SIGTERM while waiting end the run on the cluster as well), DOCKER_CONFIG (folder with a login
+for the registry of the image), and what placing.py reads.
 """
 
 import contextlib
@@ -23,10 +24,10 @@ import kfp
 import kfp_server_api
 import placing
 import yaml
-from run import arguments
+from run import STAGES, arguments
 from urllib3.exceptions import HTTPError
 
-from vistune import tracking
+from vistune import containerimage, tracking
 from vistune.component import literal
 from vistune.errors import VistuneError
 
@@ -42,10 +43,11 @@ def there(
     """Submits a run of the pipeline `name`, and waits for it unless WAIT=0. With a schedule (cron, six fields) it is
     repeated instead, one run at a time. Returns the exit status."""
     wait = os.environ.get("WAIT") != "0" and not schedule
+    _pin_image()
     package = compiling.compile_to(name)
     pipeline_spec = compiling.build(name, placing.Cluster.from_environment())
     values = {"params": literal(tree), **arguments(pipeline_spec, given or {})}
-    if "require_pass" in pipeline_spec.component_spec.inputs:
+    if "promote" in STAGES[name]:
         values.setdefault("require_pass", wait)
     try:
         client = _client()
@@ -81,6 +83,18 @@ def there(
         return 0
     with _interruptible(client, run.run_id):
         return _wait(client, run.run_id, poll)
+
+
+def _pin_image() -> None:
+    """Puts the digest of the steps' image in the place of its tag, before anything is compiled with it. An image of
+    no registry is what the nodes have under its name, which is said."""
+    image = os.environ.get("VISTUNE_IMAGE") or placing.IMAGE
+    found = containerimage.pinned(image)
+    os.environ["VISTUNE_IMAGE"] = found
+    if found != image:
+        print(f"image {image} is {found}", flush=True)
+    elif "@" not in image:
+        print(f"image {image} is what the nodes have: it names no registry, so nothing says what is in it", flush=True)
 
 
 @contextlib.contextmanager
@@ -134,14 +148,19 @@ def _named(name: str) -> str:
 
 
 def _pipeline(client: kfp.Client, namespace: str | None, package: Path) -> str:
-    """Id of our pipeline on the server, which is created if it is not there."""
+    """Id of our pipeline on the server, which is created if it is not there, without a version: an upload would make
+    one of the pipeline's own name."""
     spec = next(yaml.safe_load_all(package.read_text(encoding="utf-8")))
-    name = spec["pipelineInfo"]["name"]
-    found = client.list_pipelines(namespace=namespace, filter=_named(name)).pipelines
-    if found:
-        return found[0].pipeline_id
-    description = spec["pipelineInfo"].get("description", "")
-    return client.upload_pipeline(str(package), name, description, namespace).pipeline_id
+    name, description = spec["pipelineInfo"]["name"], spec["pipelineInfo"].get("description", "")
+    if not (found := client.list_pipelines(namespace=namespace, filter=_named(name)).pipelines):
+        wanted = kfp_server_api.V2beta1Pipeline(display_name=name, description=description, namespace=namespace)
+        try:
+            return client.pipelines.pipeline_service_create_pipeline(wanted).pipeline_id
+        except kfp_server_api.ApiException as error:
+            if error.status != 409:  # else: another run of this was first
+                raise
+        found = client.list_pipelines(namespace=namespace, filter=_named(name)).pipelines
+    return found[0].pipeline_id
 
 
 def _version(client: kfp.Client, pipeline: str, package: Path) -> Any:

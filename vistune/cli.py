@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -167,7 +168,7 @@ def _tune(
 ) -> None:
     tree = settings(params, overlay, assign)
     if not plan:
-        _train(tree, given, output)
+        _together("tune", tree, given, output)
         return
     from vistune.tune.forecast import show
 
@@ -201,7 +202,7 @@ def _evaluate(
         assign = [f"evaluate.data={data}", *assign]
     tree = settings(params, overlay, assign)
     if not plan:
-        run_stage("evaluate", tree, given, output)
+        _together("evaluate", tree, given, output)
         return
     from vistune.evaluate import planned
 
@@ -210,22 +211,18 @@ def _evaluate(
     planned.show(planned.plan(chosen.sections["evaluate"], folder, repository() / "eval", chosen.seed), rate, price)
 
 
-def _train(tree: dict[str, Any], given: list[str], output: Path | None) -> None:
-    """The first of the processes that a launcher has started runs the stage; the others take part in its training."""
+def _together(stage: str, tree: dict[str, Any], given: list[str], output: Path | None) -> None:
+    """The first of the processes that a launcher has started runs the stage; the others take a part in it."""
     together = int(os.environ.get("WORLD_SIZE", 1)) > 1
     if together and int(os.environ.get("RANK", 0)) > 0:
-        from vistune.tune.launch import follow
-
         try:
-            follow()
+            import_module(f"vistune.{stage}.launch").follow()
         except Interrupted as stopped:
             raise typer.Exit(stopped.status) from None
         return
-    run_stage("tune", tree, given, output)
+    run_stage(stage, tree, given, output)
     if together:
-        from vistune.tune.launch import dismiss
-
-        dismiss()
+        import_module(f"vistune.{stage}.launch").dismiss()
 
 
 def _adapt(

@@ -18,6 +18,8 @@ from vistune.files import read_json, write_text
 from vistune.jobs.backend import TASK_CONFIG
 from vistune.params import override, read_tree
 from vistune.params import resolve as read_params
+from vistune.pins import held
+from vistune.resolved import FILLED, pinned
 from vistune.shown import show
 from vistune.stages import STAGES, Receipt, Settings, code_digest, execute, home, outside, repository
 from vistune.summary import counts_line
@@ -48,25 +50,34 @@ def _spoken(title: str) -> Iterator[None]:
         raise SystemExit(stopped.status) from None
 
 
-def resolve(params: str, overrides: str, seed: int, model_name: str) -> list[str]:
-    """Checks all parameters before anything costs money, and returns each stage's own part of them.
+def resolve(params: str, overrides: str, seed: int, model_name: str, stages: str = "") -> list[str]:
+    """Checks all parameters before anything costs money, and returns each stage's own part of them, in which what may
+    move (data under DVC, models of the hub) is named by what does not.
 
     A stage then depends on its own section alone: changing `tune` does not rerun `adapt`. On a cluster each section
     comes with the ids of what the stage would read besides: Kubeflow's cache knows an image by its name, and nothing
     of the files behind a path.
     params: a whole params.yaml as text; empty: the one in the repository or image. overrides: `stage.key=value`,
-    one a line. seed: below 0 keeps the file's. model_name: empty keeps the file's.
+    one a line. seed: below 0 keeps the file's. model_name: empty keeps the file's. stages: that the pipeline runs, by
+    commas; empty: all.
     """
     from vistune import lineage, tracking
 
+    runs = stages.split(",") if stages else list(STAGES)
+
     with _spoken("parameters"):
         tree = parameters(params, overrides, seed, model_name)
+        Settings.parse(tree)
+        tree, filled = pinned(tree, runs)
         checked = Settings.parse(tree)
         run = os.environ.get(lineage.KFP_RUN, "")
         if run and tracking.enabled():
             tracking.open_pipeline(f"kubeflow {run[:8]}", lineage.ids())
-        ids = {s: {"ids": ids_of(s, checked)} if run else {} for s in STAGES}
-        return [literal({"seed": checked.seed, s: tree.get(s) or {}, **ids[s]}) for s in STAGES]
+        ids: dict[str, dict[str, Any]] = {s: ids_of(s, checked) if run and s in runs else {} for s in STAGES}
+        if filled:
+            ids["tune"][FILLED] = filled
+        extra = {s: {"ids": found} for s, found in ids.items() if found}
+        return [literal({"seed": checked.seed, s: tree.get(s) or {}, **extra.get(s, {})}) for s in STAGES]
 
 
 def parameters(params: str, overrides: str, seed: int, model_name: str) -> dict[str, Any]:
@@ -82,10 +93,11 @@ def parameters(params: str, overrides: str, seed: int, model_name: str) -> dict[
     return tree
 
 
-def ids_of(stage: str, settings: Settings) -> dict[str, str]:
+def ids_of(stage: str, settings: Settings) -> dict[str, Any]:
     """What a stage's result depends on besides parameters and inputs: its code, prompts and templates among it, and
     the files that its parameters name."""
-    return {"code": code_digest(stage), "outside": outside(stage, settings.sections[stage])}
+    params = settings.sections[stage]
+    return {**held(stage, params), "code": code_digest(stage), "outside": outside(stage, params)}
 
 
 def literal(tree: Mapping[str, Any]) -> str:
@@ -181,6 +193,7 @@ def metadata(done: Receipt) -> dict[str, str]:
         "seconds": str(done.seconds),
         "cached": str(done.cached).lower(),
         "image": os.environ.get("VISTUNE_IMAGE", ""),
+        **{f"pin.{name}": text for name, text in done.pins.items()},
     }
     return {key: value for key, value in found.items() if value}
 

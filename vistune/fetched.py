@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vistune.errors import VistuneError
 from vistune.files import link_tree, tree_digest, write_json
+from vistune.pins import HUB, hub
 from vistune.stages import EXECUTION, RECEIPT, Receipt, receipt
 
 if TYPE_CHECKING:
     from vistune.component import Artifact
-
-HUB = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(@(?P<commit>[0-9a-f]{40}))?")
-
-WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
-"""Files that are fetched from the hub: no pickled weights, no code."""
 
 
 def fetch(
@@ -27,11 +22,11 @@ def fetch(
     model was trained on, or an empty one. Returns the settings of `evaluate`, without a base where there is none.
     Raises VistuneError for a reference that is none of those of `place`."""
     target = Path(fetched.path)
-    named = {"model": model, **({"base": base} if base else {})}
+    named = {folder: pinned(reference) for folder, reference in (("model", model), ("base", base)) if reference}
     for folder, reference in named.items():
         link_tree(place(reference), target / folder)
     _seal(target, "tune", {"fetched": named})
-    fetched.metadata.update({"fetched": model, "digest": tree_digest(target / "model")})
+    fetched.metadata.update({"fetched": named["model"], "digest": tree_digest(target / "model")})
     _release(trained_on, Path(release.path))
     section = dict(settings.get("evaluate") or {})
     if not base:
@@ -40,9 +35,24 @@ def fetch(
     return {**settings, "evaluate": section}
 
 
+def pinned(reference: str) -> str:
+    """The reference with what it names now: an alias of the registry its version, a hub id its commit."""
+    name, at, alias = reference.removeprefix("models:/").partition("@")
+    if not reference.startswith("models:/"):
+        return hub(reference)
+    if not at:
+        return reference
+    from vistune import tracking
+
+    version = tracking.get_alias(name, alias)
+    if version is None:
+        raise VistuneError(f"the registry has no {reference}. Check the name and the alias, and MLFLOW_TRACKING_URI.")
+    return version.uri
+
+
 def place(reference: str) -> Path:
-    """The folder of a model: models:/NAME@ALIAS or models:/NAME/VERSION in the registry; ORG/NAME@COMMIT on the hub;
-    a folder with config.json, or the output of `tune`."""
+    """The folder of a model, of a reference that is `pinned`: models:/NAME/VERSION in the registry; ORG/NAME@COMMIT on
+    the hub; a folder with config.json, or the output of `tune`."""
     if reference.startswith("models:/"):
         return _registered(reference)
     folder = Path(reference)
@@ -51,17 +61,18 @@ def place(reference: str) -> Path:
             return found
     if folder.exists():
         raise VistuneError(f"{reference} holds no model: neither config.json nor model/config.json is there.")
-    hub = HUB.fullmatch(reference)
-    if not hub:
+    there = HUB.fullmatch(reference)
+    if not there or not there["revision"]:
         raise VistuneError(
             f"{reference!r} is no folder here and no model's name. Expected models:/NAME@ALIAS, models:/NAME/VERSION, "
-            "ORG/NAME@COMMIT (a hub id with its commit), or a folder."
+            "ORG/NAME or ORG/NAME@REVISION (a hub id), or a folder."
         )
-    if not hub["commit"]:
-        raise VistuneError(
-            f"{reference} may change at any time. Name the commit, 40 hexadecimal digits: {reference}@COMMIT."
-        )
-    return _published(hub["name"], hub["commit"])
+    from vistune.models.weights import published
+
+    folder = published(there["name"], there["revision"], safe=True)
+    if not any(folder.glob("*.safetensors")):
+        raise VistuneError(f"{reference} has no safetensors weights; others can run code when read.")
+    return folder
 
 
 def _registered(uri: str) -> Path:
@@ -70,22 +81,6 @@ def _registered(uri: str) -> Path:
     for config in sorted(tracking.model_folder(uri).glob("artifacts/*/config.json")):
         return config.parent
     raise VistuneError(f"{uri} holds no model folder: it was not registered by `vistune promote`.")
-
-
-def _published(name: str, commit: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(name, revision=commit, allow_patterns=list(WANTED)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise VistuneError(
-            f"the hub does not give {name} at {commit[:12]}: {str(error).splitlines()[0]} Check the name and commit, "
-            "the network, and HF_TOKEN for a model behind a gate."
-        ) from None
-    if not any(folder.glob("*.safetensors")):
-        raise VistuneError(f"{name} at {commit[:12]} has no safetensors weights; others can run code when read.")
-    return folder
 
 
 def _release(trained_on: str, target: Path) -> None:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import fcntl
 import hashlib
 import io
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from configparser import ConfigParser
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import vistune
 from vistune.errors import VistuneError
 from vistune.files import files_under, link_tree
 from vistune.params import resolve
+from vistune.pins import DVC, Tracked, replaced, tracked
 from vistune.stages import EXECUTION, STAGES, Settings, receipt, repository
 
 KFP_RUN = "VISTUNE_KFP_RUN"
@@ -76,14 +81,16 @@ def dvc_md5(folder: Path) -> str:
     """
     entries = []
     for path in files_under(folder):
-        if path.name == EXECUTION:
-            continue
-        with open(path, "rb") as f:
-            md5 = hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        entries.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
+        if path.name != EXECUTION:
+            entries.append({"md5": _md5(path), "relpath": path.relative_to(folder).as_posix()})
     entries.sort(key=lambda e: e["relpath"])
     tree = json.dumps(entries, sort_keys=True).encode()
     return hashlib.md5(tree, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def remote(md5: str) -> dict[str, str]:
@@ -122,6 +129,83 @@ def missing_in_remote(md5: str) -> list[str]:
     except (DvcException, ConfigError, OSError) as error:
         raise VistuneError(f"DVC's remote does not answer: {error}. Check `dvc remote list` and your access.") from None
     return [entry["relpath"] for entry in entries if entry["md5"] not in held]
+
+
+def pin(data: Tracked) -> Tracked:
+    """Data under DVC with the commit that its revision is now, and the md5 that DVC records there. Nothing of the data
+    is read. Raises VistuneError when the repository, the revision or the path is not there."""
+    with _dvc(data) as repo:
+        try:
+            found = repo.dvcfs.info(data.path)
+        except FileNotFoundError:
+            raise VistuneError(f"{data} is not there. Check the path in that revision.") from None
+        md5 = found.get("md5") if (found.get("dvc_info") or {}).get("isdvc") else ""
+        if not md5:
+            raise VistuneError(f"{data} is not tracked by DVC as a whole. Name a file, or the folder of a .dvc file.")
+        return dataclasses.replace(data, revision=repo.get_rev(), md5=md5)
+
+
+def fetch(data: Tracked, home: Path) -> Path:
+    """The file or folder that a pinned reference names, fetched once into `home`/dvc. Raises VistuneError when DVC's
+    remote does not give it, or gives something else."""
+    place = home / "dvc" / data.md5
+    place.parent.mkdir(parents=True, exist_ok=True)
+    target = place / PurePosixPath(data.path).name
+    with open(place.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            partial = place.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            with _dvc(data) as repo:
+                repo.dvcfs.get(data.path, str(partial / target.name), recursive=data.md5.endswith(".dir"))
+            got = dvc_md5(partial / target.name) if data.md5.endswith(".dir") else _md5(partial / target.name)
+            if got != data.md5:
+                raise VistuneError(
+                    f"DVC gave {got} for {data}. The remote is damaged, or .dvcignore hides a file of it."
+                )
+            os.sync()
+            os.replace(partial, place)
+    return target
+
+
+def pinned(params: Any) -> Any:
+    """Parameters in which data under DVC is named by commit and md5. Raises as `pin`."""
+
+    def change(text: str) -> str:
+        if not text.startswith(DVC):
+            return text
+        data = Tracked.read(text)
+        return text if data.pinned else str(pin(data))
+
+    return replaced(params, change) if tracked(params) else params
+
+
+def fetched(params: Any, home: Path) -> Any:
+    """Pinned parameters with the paths of what they name under DVC. Raises as `fetch`."""
+    return replaced(params, lambda t: str(fetch(Tracked.read(t), home)) if t.startswith(DVC) else t)
+
+
+@contextlib.contextmanager
+def _dvc(data: Tracked) -> Iterator[Any]:
+    """The repository of data under DVC, at its revision."""
+    from dvc.exceptions import DvcException
+    from dvc.fs import AuthError, ConfigError, RemoteMissingDepsError
+    from dvc.repo import Repo
+    from dvc_data.index import DataIndexDirError
+
+    where = data.repository or str(repository())
+    logging.getLogger("dvc").setLevel(logging.ERROR)  # what it warns of is said below
+    try:
+        newest = "HEAD" if Path(where).exists() else None  # of a folder DVC would read the working tree
+        with Repo.open(where, rev=data.revision or newest, subrepos=True, uninitialized=True) as repo:
+            yield repo
+    except (DvcException, DataIndexDirError, AuthError, ConfigError, RemoteMissingDepsError, OSError) as error:
+        why = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+        raise VistuneError(
+            f"{data} cannot be had ({why[0].rstrip('.')}). Check the repository, the revision and your access to both "
+            "git and DVC's remote; in a container there is no checkout, so the address must be in the reference."
+        ) from None
 
 
 def commit_exists(sha: str) -> bool:

@@ -27,6 +27,7 @@ from vistune.errors import VistuneError
 from vistune.files import files_under, link_tree, read_json, tree_digest, write_json
 from vistune.hashing import digest, file_digest
 from vistune.params import parse, refuse_secrets, unknown
+from vistune.pins import held, tracked
 
 RECEIPT = "receipt.json"
 """What an output is: stage, digest, summary. Equal data gives an equal receipt, so DVC tracks it with the data."""
@@ -115,6 +116,7 @@ class Receipt:
     dvc_md5: str = ""  # of a data stage's output, as `dvc add` would record it
     files: dict[str, list[int]] = field(default_factory=dict)  # name -> [size, mtime_ns]
     cached: bool = False  # this execution reused it
+    pins: dict[str, str] = field(default_factory=dict)  # parameter -> immutable id of what it names; see `pins`
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -193,6 +195,7 @@ def code_digest(stage: str) -> str:
     return digest(leaves)
 
 
+@cache
 def _imports(path: Path) -> list[str]:
     """Modules of vistune that a file imports, anywhere but under `if TYPE_CHECKING`."""
     names: list[str] = []
@@ -206,7 +209,7 @@ def _imports(path: Path) -> list[str]:
         elif isinstance(node, ast.Import):
             names += [a.name for a in node.names if a.name.startswith("vistune")]
         else:
-            todo += ast.iter_child_nodes(node)
+            todo += [child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]
     return names
 
 
@@ -235,9 +238,16 @@ def execute(
             raise VistuneError(f"{folders[name]} is only part {r.stage} of stage {name}. Merge all parts first.")
     digests = {name: r.digest for name, r in receipts.items()}
     params = settings.sections[stage]
+    if tracked(params):
+        from vistune import lineage
+
+        params = lineage.pinned(params)
+    ids = held(stage, params)
     params_digest = digest([dataclasses.asdict(params), settings.seed])
     name, work = _work(stage, part, parts)
-    key = digest([name, digests, params_digest, code_digest(stage), outside(stage, params)])[:32]
+    unsaid = [[key, text] for key, text in sorted(ids.items()) if "sha256:" in text]  # of folders that params name
+    made_of = [name, digests, params_digest, code_digest(stage), outside(stage, params)]
+    key = digest([*made_of, unsaid] if unsaid else made_of)[:32]
     check_parts(stage, parts, digests, params_digest)
     store = home() / "stages" / stage
     store.mkdir(parents=True, exist_ok=True)
@@ -260,7 +270,8 @@ def execute(
             with _tracker(stage, name, params, settings.seed, receipts) as tracker:
                 start = time.monotonic()
                 context = Context(settings.seed, home(), repository(), tracker.log, tracker.run_id)
-                summary = dict(work(params, folders, partial, context))
+                given = lineage.fetched(params, home()) if tracked(params) else params
+                summary = dict(work(given, folders, partial, context))
                 measured = summary.pop("measured", {})
                 done = Receipt(
                     name,
@@ -274,6 +285,7 @@ def execute(
                     measured,
                     tracker.run_id,
                     files=_stats(partial),
+                    pins=ids,
                 )
                 done = _seal(partial, done, STAGES[stage].data)
                 tracker.finish(done)

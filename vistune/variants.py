@@ -17,6 +17,7 @@ from vistune.errors import VistuneError
 from vistune.files import link_tree, read_json
 from vistune.params import override
 from vistune.promote.evidence import evaluation_digest
+from vistune.resolved import FILLED, models
 from vistune.stages import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def vary(tune: Mapping[str, Any], variants: Sequence[str]) -> list[dict[str, Any
                     "data and their evaluation, so that they can be compared."
                 )
             override(tree, change)
+        tree = repinned(tune, tree)
         Settings.parse({key: value for key, value in tree.items() if key != "ids"})
         if tree in tunes:
             raise VistuneError(f"variant {variant!r} gives the same parameters as another one.")
@@ -46,6 +48,19 @@ def vary(tune: Mapping[str, Any], variants: Sequence[str]) -> list[dict[str, Any
     if len(tunes) < 2:
         raise VistuneError(f"a sweep needs at least 2 variants; given are {len(tunes)}.")
     return tunes
+
+
+def repinned(before: Mapping[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a variant with the models that it names: what `resolve` filled in for the family it does not
+    have any more goes, and what the variant itself named gets its commit."""
+    section, old = dict(tree.get("tune") or {}), before.get("tune") or {}
+    if any(section.get(key) != old.get(key) for key in ("family", "preset")):
+        for name in (before.get("ids") or {}).get(FILLED, ()):
+            if section.get(name) == old.get(name):
+                del section[name]
+    if section == old:
+        return tree
+    return {**tree, "tune": models(section)[0]}
 
 
 def among(evaluate: Mapping[str, Any], variants: Sequence[str]) -> dict[str, Any]:

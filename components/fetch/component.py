@@ -14,11 +14,11 @@ def fetch(
     fetched: dsl.Output[dsl.Model],
     release: dsl.Output[dsl.Dataset],
 ) -> str:
-    """Get a model from the registry, the hub at a commit, or a folder, as `evaluate` reads one.
+    """Get a model from the registry, the hub, or a folder, as `evaluate` reads one, and say which one it was.
 
     Args:
         settings: The parameters of `evaluate`, from `resolve`.
-        model: models:/NAME@ALIAS, models:/NAME/VERSION, ORG/NAME@COMMIT, or a folder.
+        model: models:/NAME@ALIAS, models:/NAME/VERSION, ORG/NAME or ORG/NAME@REVISION, or a folder.
         base: What it is compared with, named likewise; empty for nothing.
         trained_on: Folder of the release that the model was trained on; empty where that is not known.
         fetched: The models (safetensors).

@@ -7,10 +7,10 @@ from kfp import dsl
 
 @dsl.component(base_image=os.environ.get("VISTUNE_IMAGE", "vistune:dev"), install_kfp_package=False)
 def preflight(params: str, overrides: str, seed: int, model_name: str, needs: str):
-    """Check parameters, endpoints, registry, and the cluster's kinds of job, rights, quota, volume and secrets.
+    """Check parameters, endpoints, registry, and the cluster's kinds of job, rights, quota, storage and secrets.
 
-    Every check is made, and the table says of each that failed what to do. Nothing of a secret is read but whether it
-    is there.
+    What this pipeline does not run is not asked about. Every other check is made, and the table says of each that
+    failed what to do. Nothing of a secret is read but whether it is there.
 
     Args:
         params: A whole params.yaml as text; empty uses the one in the image.

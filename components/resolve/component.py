@@ -7,7 +7,7 @@ from kfp import dsl
 
 
 @dsl.component(base_image=os.environ.get("VISTUNE_IMAGE", "vistune:dev"), install_kfp_package=False)
-def resolve(params: str, overrides: str, seed: int, model_name: str) -> NamedTuple(
+def resolve(params: str, overrides: str, seed: int, model_name: str, stages: str = "") -> NamedTuple(
     "Settings",
     [
         ("sources", str),
@@ -20,20 +20,24 @@ def resolve(params: str, overrides: str, seed: int, model_name: str) -> NamedTup
         ("report", str),
     ],
 ):
-    """Check all parameters before anything costs money. An unknown key is an error that names the nearest one.
+    """Check all parameters before anything costs money, and pin what they name.
+
+    An unknown key is an error that names the nearest one. Data under DVC at a revision becomes commit and md5, a model
+    of the hub its commit, a folder with a model its digest: the later steps take those, so that the cache is right.
 
     Args:
         params: A whole params.yaml as text; empty uses the one in the image.
         overrides: `stage.key=value`, one a line.
         seed: Seed of every random choice; below 0 keeps the one in params.
         model_name: Name in the model registry; empty keeps the one in params.
+        stages: That the pipeline runs, by commas; for others nothing is looked up. Empty: all.
 
     Returns:
         Each stage's own parameters, so that a change to one stage reruns only what depends on it.
     """
     from vistune.component import resolve
 
-    return tuple(resolve(params, overrides, seed, model_name))
+    return tuple(resolve(params, overrides, seed, model_name, stages))
 
 
 @dsl.component(base_image=os.environ.get("VISTUNE_IMAGE", "vistune:dev"), install_kfp_package=False)

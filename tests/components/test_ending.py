@@ -87,9 +87,7 @@ def test_somebody_is_told_also_when_jobs_could_not_be_ended(hook, monkeypatch):
 
 
 @pytest.fixture
-def client(tmp_path, monkeypatch):
-    monkeypatch.setenv("VISTUNE_TRACKING", "on")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+def client(mlflow_store):
     return runs.connect()
 
 

@@ -9,7 +9,7 @@ from kfp import dsl
 
 from vistune import store, tracking
 from vistune.errors import VistuneError
-from vistune.fetched import place
+from vistune.fetched import pinned, place
 from vistune.promote.evidence import check_chain
 from vistune.stages import receipt, verified
 
@@ -74,9 +74,14 @@ def test_a_version_of_the_registry(fetch, model, tmp_path, monkeypatch):
     logged = tmp_path / "logged" / "artifacts"
     logged.mkdir(parents=True)
     model.rename(logged / "model")
-    monkeypatch.setattr(tracking, "model_folder", lambda uri: {"models:/demo@champion": logged.parent}[uri])
+    monkeypatch.setattr(tracking, "model_folder", lambda uri: {"models:/demo/7": logged.parent}[uri])
+    version = tracking.Version("demo", "7", "", "", {}, ("champion",), 0)
+    monkeypatch.setattr(tracking, "get_alias", lambda *asked: {("demo", "champion"): version}.get(asked))
     _, fetched, _ = fetch("models:/demo@champion")
     assert (fetched / "model" / "config.json").is_file()
+    assert receipt(fetched).summary["details"] == {"fetched": {"model": "models:/demo/7"}}, "an alias may move"
+    with pytest.raises(VistuneError, match="the registry has no models:/demo@latest"):
+        pinned("models:/demo@latest")
     monkeypatch.setattr(tracking, "model_folder", lambda uri: tmp_path / "nothing")
     with pytest.raises(VistuneError, match="was not registered by `vistune promote`"):
         place("models:/other/3")
@@ -84,6 +89,8 @@ def test_a_version_of_the_registry(fetch, model, tmp_path, monkeypatch):
 
 def test_a_published_model_at_its_commit(fetch, model, monkeypatch):
     import huggingface_hub
+
+    monkeypatch.setattr("vistune.fetched.hub", lambda reference: reference.replace("@main", f"@{COMMIT}"))
 
     asked = []
 
@@ -93,8 +100,9 @@ def test_a_published_model_at_its_commit(fetch, model, monkeypatch):
         return str(model)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    fetch(f"org/name@{COMMIT}")
+    _, fetched, _ = fetch("org/name@main")
     assert asked == [("org/name", COMMIT)]
+    assert receipt(fetched).summary["details"] == {"fetched": {"model": f"org/name@{COMMIT}"}}
     (model / "model.safetensors").unlink()
     with pytest.raises(VistuneError, match="has no safetensors weights"):
         place(f"org/name@{COMMIT}")
@@ -103,8 +111,9 @@ def test_a_published_model_at_its_commit(fetch, model, monkeypatch):
 @pytest.mark.parametrize(
     ("reference", "said"),
     [
-        ("org/name", "may change at any time. Name the commit"),
-        ("org/name@main", "is no folder here and no model's name"),
+        ("org/name", "the hub does not say which commit of org/name main is"),
+        ("org/name@v2", "the hub does not say which commit of org/name v2 is"),
+        ("name", "is no folder here and no model's name"),
         ("/nowhere", "is no folder here and no model's name"),
         (f"org/name@{COMMIT}", "the hub does not give org/name at 0123456789ab"),
     ],
@@ -112,7 +121,7 @@ def test_a_published_model_at_its_commit(fetch, model, monkeypatch):
 def test_references_that_lead_nowhere(reference, said):
     """The last one: there is no network in the tests."""
     with pytest.raises(VistuneError) as stopped:
-        place(reference)
+        place(pinned(reference))
     assert said in str(stopped.value)
 
 

@@ -4,19 +4,15 @@ import json
 import re
 from pathlib import Path
 
-import pytest
 from kfp import dsl
 
 from vistune import component, shown
-from vistune.evaluate.answers import Answer, write_answers
+from vistune.answers import Answer, write_answers
 from vistune.evaluate.scorecard import _once, _yes_no
 from vistune.tracking import runs
 
 
-@pytest.mark.slow
-def test_the_same_numbers_as_mlflow(fake_stages, tmp_path, monkeypatch):
-    monkeypatch.setenv("VISTUNE_TRACKING", "on")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+def test_the_same_numbers_as_mlflow(fake_stages, mlflow_store, tmp_path):
     output, metrics = dsl.Dataset("data", str(tmp_path / "out")), dsl.Metrics("metrics", str(tmp_path / "m"))
     done = component.step("sources", json.dumps({"seed": 3, "sources": {"rows": 4}}), {}, output, metrics)
     logged = runs.connect().get_run(done.run_id).data.metrics

@@ -17,10 +17,10 @@ TUNE, EVALUATE = {"seed": 3, "tune": {"family": "small"}}, {"seed": 3, "evaluate
 
 
 def test_variants_change_training_alone():
-    variants = ["seed=1", "tune.family=llava; seed=2", "tune.zero=2"]
+    variants = ["seed=1", "tune.dtype=float32; seed=2", "tune.zero=2"]
     assert vary(TUNE, variants) == [
         {"seed": 1, "tune": {"family": "small"}},
-        {"seed": 2, "tune": {"family": "llava"}},
+        {"seed": 2, "tune": {"family": "small", "dtype": "float32"}},
         {"seed": 3, "tune": {"family": "small", "zero": 2}},
     ]
     assert among(EVALUATE, variants) == {"seed": 3, "evaluate": {"suite": "demo", "candidates": 3}}
@@ -62,7 +62,14 @@ def outputs(base, *means, items=("a", "b")):
             pair.append(dsl.Artifact(kind, str(folder), {"digest": f"{kind}{number}"}))
         checks = [{"role": "target", "estimate": None if mean is None else {"mean": mean}}, {"role": "protected"}]
         (base / f"scorecard-{number}" / "verdict.json").write_text(json.dumps({"checks": checks}))
-        asked = {"benchmark": "vqa", "image": "i", "question": "?", "gold": "yes", "model": "tuned", "condition": "image"}
+        asked = {
+            "benchmark": "vqa",
+            "image": "i",
+            "question": "?",
+            "gold": "yes",
+            "model": "tuned",
+            "condition": "image",
+        }
         lines = [json.dumps({**asked, "item": item}) for item in (items if number == 0 else ("b", "a"))]
         (base / f"scorecard-{number}" / "answers.jsonl").write_text("\n".join(lines) + "\n")
         made.append(pair)

@@ -58,7 +58,7 @@ FAILURES = {  # a peer's failure: the tests that show ours does not do it
     "registration is not gated": (
         "tests/pipelines/test_peer_failures.py::test_nothing_is_registered_without_its_scorecard",
         "tests/promote/test_promote.py::test_only_a_pass_makes_a_champion",
-        "tests/promote/test_promote.py::test_missing_evidence_or_lineage_registers_nothing",
+        "tests/promote/test_refusals.py::test_missing_evidence_or_lineage_registers_nothing",
     ),
     "parameters are put into shell commands": (
         "tests/pipelines/test_peer_failures.py::test_no_parameter_is_part_of_a_command",

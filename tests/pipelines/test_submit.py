@@ -17,6 +17,7 @@ import yaml
 
 PIPELINES = Path(__file__).parent.parent.parent / "pipelines"
 TOKEN = "tok-planted-0123456789"
+DIGEST = "sha256:" + "b" * 64
 SUBMIT = (
     f"import sys; sys.path.insert(0, {str(PIPELINES)!r}); import submit; "
     "sys.exit(submit.there('instruction_tuning', {'seed': 3}, {}, '', 0.05))"
@@ -76,8 +77,13 @@ class Api(BaseHTTPRequestHandler):
         query = {k: v[0] for k, v in parse_qs(url.query).items()}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = url.path.removeprefix("/apis/v2beta1")
-        if path == "/pipelines/upload":
-            state.pipelines.append({"pipeline_id": "p1", "display_name": query["name"], "name": query["name"]})
+        if path == "/pipelines":  # creates no version
+            name = json.loads(body)["display_name"]
+            if state.raced:
+                state.pipelines.append({"pipeline_id": "p1", "display_name": name, "name": name})
+            if any(p["display_name"] == name for p in state.pipelines):
+                return self.answer({"code": 6, "message": "a pipeline with this name exists"}, 409)
+            state.pipelines.append(json.loads(body) | {"pipeline_id": "p1", "name": name})
             self.answer(state.pipelines[-1])
         elif path == "/pipelines/upload_version":
             if state.refuse:
@@ -105,6 +111,13 @@ class Api(BaseHTTPRequestHandler):
         else:
             self.answer({"message": f"no {path}"}, 404)
 
+    def do_HEAD(self):
+        """As a registry of images that holds one."""
+        found = self.path == "/v2/team/vistune/manifests/1.0"
+        self.send_response(200 if found else 404)
+        self.send_header("Docker-Content-Digest", DIGEST)
+        self.end_headers()
+
 
 OK = [({"resolve": "RUNNING"}, "RUNNING"), ({"resolve": "SUCCEEDED", "tune": "RUNNING", "root": "RUNNING"}, "RUNNING")]
 
@@ -115,7 +128,7 @@ def server(fake_stages, monkeypatch):
     for name in ("pipelines", "versions", "experiments", "runs", "uploads", "spoilt", "recurring"):
         setattr(server, name, [])
     server.tokens, server.polls, server.refuse, server.wrong = set(), 0, "", ""
-    server.slow, server.terminated, server.terminates = 0.0, 0, True
+    server.slow, server.terminated, server.terminates, server.raced = 0.0, 0, True, False
     server.script = [*OK, ({"tune": "SUCCEEDED"}, "SUCCEEDED")]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("KFP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
@@ -142,7 +155,8 @@ def test_uploads_once_and_runs_by_version(server):
     second = submit()
     assert second.returncode == 0, second.stderr
     assert len(server.uploads) == 1, "the same content twice is one version"
-    assert re.fullmatch(r"0\.1\.0\+(g[0-9a-f]{12}|nogit)(\.[0-9a-f]{8})?", server.versions[0]["display_name"])
+    (version,) = server.versions
+    assert re.fullmatch(r"0\.1\.0\+(g[0-9a-f]{12}|nogit)(\.[0-9a-f]{8})?", version["display_name"])
     assert len(server.runs) == 2
     run = server.runs[0]
     assert run["pipeline_version_reference"] == {"pipeline_id": "p1", "pipeline_version_id": "v1"}
@@ -155,6 +169,21 @@ def test_uploads_once_and_runs_by_version(server):
     assert "/#/pipelines/details/p1/version/v1\n" in first.stdout
     for said in (first.stdout, first.stderr, str(server.uploads), str(server.runs)):
         assert TOKEN not in said
+
+
+@pytest.mark.slow
+def test_the_image_is_looked_up_before_anything_is_compiled(server):
+    tag = f"127.0.0.1:{server.server_port}/team/vistune:1.0"
+    server.raced = True
+    done = submit("--pipeline", "data_only", VISTUNE_IMAGE=tag, VISTUNE_RELEASE="1")
+    assert done.returncode == 0, done.stderr
+    pinned = tag.replace(":1.0", f"@{DIGEST}")
+    assert f"image {tag} is {pinned}" in done.stdout
+    uploaded = server.uploads[0].decode()
+    assert uploaded.count(f"image: {pinned}") > 5 and tag not in uploaded
+    lost = submit("--pipeline", "data_only", VISTUNE_IMAGE=tag.replace("1.0", "2.0"))
+    assert (lost.returncode, len(server.uploads)) == (1, 1)
+    assert "has no team/vistune:2.0. Check VISTUNE_IMAGE" in lost.stderr
 
 
 @pytest.mark.slow
@@ -175,6 +204,14 @@ def test_waits_and_returns_the_verdict(server):
     assert server.runs[0]["runtime_config"]["parameters"]["require_pass"] is True
     states = [line.split() for line in done.stdout.splitlines() if line.startswith("  ") and "://" not in line]
     assert states == [["resolve", "running"], ["resolve", "succeeded"], ["tune", "running"], ["tune", "succeeded"]]
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_promotes_nothing_needs_no_pass(server):
+    other = SUBMIT.replace("'instruction_tuning', {'seed': 3}, {}", "'evaluate_only', {'seed': 3}, {'model': 'm'}")
+    done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "require_pass" not in server.runs[0]["runtime_config"]["parameters"]
 
 
 @pytest.mark.slow

@@ -171,6 +171,39 @@ def test_mlflow_must_outlive_the_pods(monkeypatch):
     assert one.state == "failed" and "Start the server or correct MLFLOW_TRACKING_URI" in one.said
 
 
+@pytest.mark.parametrize(
+    ("stages", "looked"),
+    [
+        (("sources", "adapt", "self_instruct", "validate"), {"parameters", "teacher"}),
+        (("sources", "evaluate"), {"parameters", "suite and gate", "judge", "servers"}),
+        (("promote",), {"parameters", "model name"}),
+        ((), {"parameters", "suite and gate", "model name", "teacher", "judge", "servers"}),
+    ],
+)
+def test_each_pipeline_is_asked_for_what_it_needs(endpoint, monkeypatch, stages, looked):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    connection = {"model": "m-1", "base_url": f"http://127.0.0.1:{endpoint.server_port}/v1"}
+    evaluate = {"judge": connection, "servers": {"other": connection}}
+    made = found({"self_instruct": {**TEACHER, **connection}, "evaluate": evaluate}, Needs(stages=stages))
+    assert {name for name, one in made.items() if one.state != "skipped"} == looked
+    assert {made[name].state for name in looked} == {"ok"}
+    monkeypatch.delenv("OPENAI_API_KEY")
+    said = found({"self_instruct": TEACHER, "evaluate": evaluate}, Needs(image="i", stages=stages))["secrets"].said
+    assert ("vistune-teacher" in said, "vistune-judge" in said) == ("teacher" in looked, "judge" in looked)
+
+
+def test_parameters_of_stages_that_do_not_run_may_be_out_of_range():
+    tree = {"tune": {"processes": 3, "job": {"nodes": 2}}, "evaluate": {"limit": 0}, "adapt": {"workers": -1}}
+    assert found(tree, Needs(stages=("promote",)))["parameters"].state == "ok"
+    one = found(tree, Needs(stages=("sources", "adapt")))["parameters"]
+    assert "adapt.workers" in one.said and "tune" not in one.said and "evaluate" not in one.said
+
+
+@pytest.mark.parametrize(("image", "state"), [("r.io/v:1", "skipped"), ("r.io/v@sha256:" + "0" * 64, "ok")])
+def test_an_image_by_tag_is_said(image, state):
+    assert found({}, Needs(image=image))["image"].state == state
+
+
 def test_without_a_cluster_the_cluster_is_one_failed_check_each(monkeypatch, tmp_path):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)

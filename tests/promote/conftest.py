@@ -16,9 +16,11 @@ CLEAN = {"git.sha": "c" * 40, "git.dirty": "false"}
 
 
 @pytest.fixture(scope="session")
-def database(tmp_path_factory) -> Path:
-    """A folder for one MLflow store: creating its tables takes seconds, so once."""
-    return tmp_path_factory.mktemp("mlflow")
+def database(empty_store, tmp_path_factory) -> Path:
+    """A folder with one MLflow store."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +29,35 @@ def store(database, monkeypatch):
     monkeypatch.setenv("VISTUNE_HOME", str(database))
     monkeypatch.setenv("VISTUNE_TRACKING", "on")
     monkeypatch.setattr("vistune.lineage.ids", lambda: CLEAN)
+
+
+@pytest.fixture(scope="session")
+def uploads() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def one_upload(uploads, store, monkeypatch) -> None:
+    """One upload for the session; every version points to it. test_serving.py uploads a real model."""
+    upload = tracking.log_vlm
+
+    def once(*args, **kwargs):
+        if not uploads:
+            uploads.append(upload(*args, **kwargs))
+        return uploads[0]
+
+    monkeypatch.setattr(tracking, "log_vlm", once)
+
+
+@pytest.fixture
+def alias():
+    """alias(name, which) -> the version that it names, or ""."""
+
+    def version(name: str, which: str) -> str:
+        found = tracking.get_alias(name, which)
+        return found.version if found else ""
+
+    return version
 
 
 @pytest.fixture
@@ -84,7 +115,7 @@ def make(tmp_path):
         if isinstance(model, Path):
             shutil.copytree(model, target)
         else:
-            target.mkdir(parents=True)
+            target.mkdir(parents=True, exist_ok=True)
             (target / "model.safetensors").write_text(model)
         write_scores(inputs["evaluate"], target, verdict, score)
         write_receipt(inputs["sources"], "sources", "ds", {})

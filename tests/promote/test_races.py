@@ -54,7 +54,7 @@ for name in given["names"]:
 
 
 @pytest.fixture
-def start(tmp_path, run_id, store):
+def start(tmp_path, run_id, store, warm):
     """start(who, names, inputs, home, meet) -> a process that promotes `inputs` under each of the names."""
     model = tmp_path / "upload"
     model.mkdir()

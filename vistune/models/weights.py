@@ -17,15 +17,23 @@ from pathlib import Path
 from vistune.errors import VistuneError
 from vistune.files import write_json
 from vistune.hashing import file_digest
+from vistune.pins import HUB
+
+WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+"""Files that are fetched from the hub: no pickled weights, no code."""
 
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 EFFICIENTNET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 def resolve(reference: str, home: Path) -> str:
-    """`reference` as something `from_pretrained` takes: a local folder, or the hub id unchanged."""
+    """`reference` as something `from_pretrained` takes: a local folder, or a hub id unchanged. A hub id at a revision
+    is fetched. Several are joined by commas."""
+    if "," in reference:
+        return ",".join(resolve(part, home) for part in reference.split(","))
     if not reference.startswith("package:"):
-        return reference
+        found = HUB.fullmatch(reference)
+        return str(published(found["name"], found["revision"])) if found and found["revision"] else reference
     name = reference.removeprefix("package:")
     if name not in PACKAGED:
         raise VistuneError(f"no packaged weights {name!r}; packaged here: {', '.join(PACKAGED)}.")
@@ -40,6 +48,26 @@ def resolve(reference: str, home: Path) -> str:
             PACKAGED[name](partial)
             os.replace(partial, folder)
     return str(folder)
+
+
+def published(name: str, revision: str, safe: bool = False) -> Path:
+    """The folder of a model of the hub at a revision: safetensors where it has them, else PyTorch's files, which
+    transformers reads without running code in them (safe: not those either); never the repository's own code. Raises
+    VistuneError."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(WANTED)))
+        if not safe and not any(folder.glob("*.safetensors")):
+            snapshot_download(name, revision=revision, allow_patterns=["pytorch_model*.bin"])
+    except (HfHubHTTPError, HTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise VistuneError(
+            f"the hub does not give {name} at {revision[:12]} ({why}). Check the name and revision, the network, and "
+            "HF_TOKEN for a model behind a gate."
+        ) from None
+    return folder
 
 
 def _file(package: str, pattern: str, sha256: str, install: str) -> Path:

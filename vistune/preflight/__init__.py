@@ -35,6 +35,7 @@ class Needs:
     workspace_class: str = ""
     ttl_days: int = 7
     version: str = ""
+    stages: tuple[str, ...] = ()  # that the pipeline runs; none: all
 
     @classmethod
     def read(cls, text: str) -> Needs:
@@ -66,6 +67,15 @@ class Plan:
     def section(self, stage: str) -> Any:
         return self.settings.sections[stage]
 
+    def runs(self, stage: str) -> bool:
+        """Whether the pipeline has this stage."""
+        return not self.needs.stages or stage in self.needs.stages
+
+    @property
+    def in_job(self) -> bool:
+        """Whether this pipeline trains, in a job of its own."""
+        return self.runs("tune") and self.needs.in_job
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -82,26 +92,28 @@ class Skip(Exception):
 
 def run(tree: Mapping[str, Any], needs: Needs, parameters_alone: bool = False) -> list[Finding]:
     """One finding for each check, in the order of `checks`; of the first three where `parameters_alone`."""
-    from vistune.preflight import cluster, parameters, services
+    from vistune.preflight import cluster, parameters, services, storage
 
-    checks: dict[str, Callable[[Plan], str]] = {
-        "parameters": parameters.ranges,
-        "suite and gate": parameters.suite,
-        "model name": parameters.name,
-        "secrets": services.secrets,
-        "teacher": services.teacher,
-        "judge": services.judge,
-        "servers": services.servers,
-        "MLflow": services.mlflow,
-        "kind of job": cluster.kind_of_job,
-        "rights": cluster.rights,
-        "job accepted": cluster.job_accepted,
-        "GPU quota": cluster.quota,
-        "volume": cluster.volume,
+    checks: dict[str, tuple[Callable[[Plan], str], tuple[str, ...]]] = {  # and the stages that need it; none: always
+        "parameters": (parameters.ranges, ()),
+        "suite and gate": (parameters.suite, ("evaluate",)),
+        "model name": (parameters.name, ("promote",)),
+        "secrets": (services.secrets, ()),
+        "teacher": (services.teacher, ("self_instruct",)),
+        "judge": (services.judge, ("evaluate",)),
+        "servers": (services.servers, ("evaluate",)),
+        "MLflow": (services.mlflow, ()),
+        "image": (cluster.image, ()),
+        "kind of job": (cluster.kind_of_job, ("tune",)),
+        "rights": (cluster.rights, ("tune",)),
+        "job accepted": (cluster.job_accepted, ("tune",)),
+        "GPU quota": (cluster.quota, ("tune", "evaluate")),
+        "volume": (cluster.volume, ("tune",)),
+        "workspace": (storage.workspace, ()),
     }
     plan = planned(tree, needs)
     chosen = list(checks)[:3] if parameters_alone else checks
-    return [_found(name, checks[name], plan) for name in chosen]
+    return [_found(name, *checks[name], plan) for name in chosen]
 
 
 def planned(tree: Mapping[str, Any], needs: Needs) -> Plan:
@@ -120,10 +132,12 @@ def planned(tree: Mapping[str, Any], needs: Needs) -> Plan:
     return Plan(Settings(seed, sections), needs, tuple(wrong))
 
 
-def _found(name: str, check: Callable[[Plan], str], plan: Plan) -> Finding:
+def _found(name: str, check: Callable[[Plan], str], stages: tuple[str, ...], plan: Plan) -> Finding:
     from vistune.tracking import redact_text
 
     try:
+        if stages and not any(map(plan.runs, stages)):
+            raise Skip(f"this pipeline has no step {' or '.join(stages)}")
         return Finding(name, "ok", redact_text(check(plan)))
     except Skip as skip:
         return Finding(name, "skipped", redact_text(str(skip)))
@@ -151,12 +165,16 @@ def require(tree: Mapping[str, Any], needs: Needs, parameters_alone: bool = Fals
         raise VistuneError(f"nothing was started:\n{table(failed)}")
 
 
-def needs_here() -> Needs:
-    """Those of the pipeline that the environment describes, as `make compile` reads it; see pipelines/placing.py."""
-    given = {f.name: os.environ.get(f"VISTUNE_{f.name.upper()}") for f in dataclasses.fields(Needs)}
+def needs_here(stages: tuple[str, ...] = ()) -> Needs:
+    """Those of a pipeline with these stages that the environment describes, as `make compile` reads it; see
+    pipelines/placing.py."""
+    names = [f.name for f in dataclasses.fields(Needs) if f.name != "stages"]
+    given = {name: os.environ.get(f"VISTUNE_{name.upper()}") for name in names}
     kinds = {"gpus": int, "shards": int, "ttl_days": int}
     try:
         tree = {name: kinds.get(name, str)(text) for name, text in given.items() if text}
     except ValueError as error:
         raise VistuneError(f"VISTUNE_GPUS, VISTUNE_SHARDS and VISTUNE_TTL_DAYS are whole numbers: {error}.") from None
-    return parse(Needs, {"claim": "vistune-shared", "gpus": 1, **tree} if "image" in tree else tree, "VISTUNE_*")
+    if "image" in tree:
+        tree = {"claim": "vistune-shared", "gpus": 1, **tree}
+    return parse(Needs, {**tree, "stages": list(stages)}, "VISTUNE_*")

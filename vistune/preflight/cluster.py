@@ -29,10 +29,22 @@ ROLE = "infra/k8s/base/pipeline-role.yaml"
 
 def _kind(plan: Plan) -> Any:
     """Of the job that will be submitted. Raises Skip where there is none."""
-    if not plan.needs.in_job:
+    if not plan.in_job:
         raise Skip("training runs in the step's own pod" if plan.needs.on_cluster else "training runs on this machine")
     module, _, name = BACKENDS[plan.needs.train_on].rpartition(".")
     return getattr(importlib.import_module(module), name)
+
+
+def image(plan: Plan) -> str:
+    """That the steps' image is named by what never changes."""
+    if not plan.needs.on_cluster:
+        raise Skip("steps run in this environment")
+    if "@sha256:" not in plan.needs.image:
+        raise Skip(
+            f"{plan.needs.image} is a tag: after a push under it, Kubeflow's cache would still give the old image's "
+            "results. `make pipeline-run` compiles with the digest; `make compile` wants it in VISTUNE_IMAGE"
+        )
+    return plan.needs.image
 
 
 def kind_of_job(plan: Plan) -> str:
@@ -126,7 +138,7 @@ def quota(plan: Plan) -> str:
     needs = plan.needs
     if not needs.on_cluster or not needs.gpus:
         raise Skip("no GPU is asked for")
-    wanted = needs.gpus * (plan.section("tune").job.nodes if needs.in_job else 1)
+    wanted = needs.gpus * (plan.section("tune").job.nodes if plan.in_job else 1)
     resource = f"requests.{needs.gpu_type}"
     free = []
     for one in _listed("resourcequotas", "which quotas there are"):
@@ -147,7 +159,7 @@ def quota(plan: Plan) -> str:
 
 def volume(plan: Plan) -> str:
     """The claim that step and job share: that it is there, and that several nodes may mount it."""
-    if not plan.needs.in_job:
+    if not plan.in_job:
         raise Skip("step and training share one pod")
     name = plan.needs.claim
     found = {one["metadata"]["name"]: one for one in _listed("persistentvolumeclaims", "which claims there are")}

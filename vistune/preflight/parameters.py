@@ -53,6 +53,8 @@ def ranges(plan: Plan) -> str:
     problems, looked = [text.rstrip(".") for text in plan.wrong], 0
     for name, (low, high) in RANGES.items():
         stage, *keys = name.split(".")
+        if not plan.runs(stage):
+            continue
         value: Any = plan.section(stage)
         for key in keys:
             value = getattr(value, key, None)
@@ -76,18 +78,20 @@ def _range(low: float, high: float) -> str:
 
 
 def _shares(plan: Plan) -> list[str]:
-    kinds = getattr(plan.section("self_instruct"), "kinds", {})
+    kinds = getattr(plan.section("self_instruct"), "kinds", {}) if plan.runs("self_instruct") else {}
     wrong = [
         f"self_instruct.kinds.{k} is {v}; expected a share from 0 to 1" for k, v in kinds.items() if not 0 <= v <= 1
     ]
     low, high = (getattr(plan.section("validate"), f"yes_share_{end}", None) for end in ("low", "high"))
-    if low is not None and high is not None and low > high:
+    if plan.runs("validate") and low is not None and high is not None and low > high:
         wrong.append(f"validate.yes_share_low is {low}, above yes_share_high {high}")
     return wrong
 
 
 def _processes(plan: Plan) -> list[str]:
     """Processes that the GPUs of the pipeline cannot hold."""
+    if not plan.runs("tune"):
+        return []
     tune, needs = plan.section("tune"), plan.needs
     wanted, job = getattr(tune, "processes", 0), getattr(tune, "job", None)
     nodes = job.nodes if job else 1

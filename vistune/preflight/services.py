@@ -67,12 +67,16 @@ def servers(plan: Plan) -> str:
 
 def _teacher(plan: Plan) -> bool:
     section = plan.section("self_instruct")
-    return getattr(section, "teacher", "grammar") != "grammar" and getattr(section, "images", 0) > 0
+    return (
+        plan.runs("self_instruct")
+        and getattr(section, "teacher", "grammar") != "grammar"
+        and getattr(section, "images", 0) > 0
+    )
 
 
 def _judge(plan: Plan) -> bool:
     found = getattr(plan.section("evaluate"), "judge", None)
-    return bool(found and found.model)
+    return bool(plan.runs("evaluate") and found and found.model)
 
 
 def answers(params: Any, section: str, held: str) -> str:

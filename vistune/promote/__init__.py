@@ -1,8 +1,9 @@
 """promote: scorecard + model -> registry version and aliases.
 
 Every tuned model is registered with its lineage and becomes `challenger`. It becomes `champion` only when the gate's
-verdict is pass; the one it replaces stays reachable as `previous_champion`. Evidence that is missing, broken, or
-about another model stops the stage before anything is registered. Every move is written to an append-only log.
+verdict is pass and it is not shown to be worse than the champion; the one it replaces stays reachable as
+`previous_champion`. Evidence that is missing, broken, or about another model stops the stage before anything is
+registered. Every move is written to an append-only log.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ class Params:
 
 
 def run(params: Params, inputs: Mapping[str, Path], output: Path, context: Context) -> dict[str, Any]:
-    """Writes model_card.md and promotion.json."""
-    from vistune.files import write_json, write_text
+    """Writes model_card.md, promotion.json, and answers.jsonl, with which later candidates are compared."""
+    from vistune.files import write_json
     from vistune.promote import registry
-    from vistune.promote.card import model_card
     from vistune.promote.evidence import collect
 
     registry.check_name(params.name)
     evidence = collect(inputs, context.seed, params.require_clean_git)
-    card = output / "model_card.md"
-    write_text(card, model_card(params.name, params.data_statement, evidence, inputs))
-    outcome = registry.settle(params, inputs, evidence, card, context)
+    outcome = registry.settle(params, inputs, evidence, output, context)
     print(outcome.message(), flush=True)
     facts = outcome.facts() | {"lineage": evidence.lineage, "runs": evidence.runs}
     write_json(output / "promotion.json", facts)
     counts = {"version": int(outcome.version)} if outcome.version else {}
-    return {"counts": counts, "metrics": {"champion": float(outcome.is_champion)}, "details": facts}
+    metrics = {"champion": float(outcome.is_champion)}
+    if gained := (outcome.comparison or {}).get("estimate"):
+        metrics |= {f"gain_over_champion/{end}": gained[end] for end in ("mean", "low", "high")}
+    return {"counts": counts, "metrics": metrics, "details": facts}
 
 
 def rollback(name: str, home: Path | None = None) -> str:

@@ -70,7 +70,7 @@ def verdict_text(evidence: Evidence) -> str:
         "fail": "the evidence speaks against promoting this model",
         "inconclusive": "the evidence does not decide it either way",
     }[evidence.verdict]
-    lines = [f"**{evidence.verdict}**: {meaning}."] + [f"- {plain(reason)}" for reason in evidence.reasons]
+    lines = [f"**{evidence.verdict}**: {meaning}."] + [f"- {plain(reason)}" for reason in evidence.said]
     return "\n".join(lines)
 
 
@@ -79,7 +79,7 @@ def checks_table(checks: Sequence[Mapping[str, Any]]) -> str:
     for check in checks:
         names = [plain(n) for n in check.get("benchmarks", [])]
         about = ", ".join(names) if len(names) <= 2 else f"{len(names)} benchmarks"
-        found = interval(check.get("estimate"), "{:+.1f}")
+        found = interval(check.get("estimate"), "{:+.1f}", check.get("scale", 100.0))
         rows.append((check.get("role"), check.get("comparison"), about, found, check.get("verdict")))
     return table(("rule", "comparison", "on", "points [interval]", "verdict"), rows) if rows else ""
 
@@ -133,18 +133,18 @@ def licences_text(release: Path, sources: Mapping[str, Any], evidence: Evidence)
     return "\n\n".join(lines)
 
 
-def interval(score: Mapping[str, Any] | None, form: str) -> str:
+def interval(score: Mapping[str, Any] | None, form: str, times: float = 100.0) -> str:
     """A share as percent, or a difference as points, with its interval; empty when it was not measured.
 
-    >>> interval({"mean": 0.5, "low": 0.4, "high": 0.6}, "{:.1f}")
-    '50.0 [40.0, 60.0]'
+    >>> interval({"mean": 0.5, "low": 0.4, "high": 0.6}, "{:.1f}"), interval({"mean": 31.0}, "{:+.1f}", 1.0)
+    ('50.0 [40.0, 60.0]', '+31.0')
     """
     if not score or score.get("mean") is None:
         return ""
-    text = form.format(100 * score["mean"])
+    text = form.format(times * score["mean"])
     if score.get("low") is None or score.get("high") is None:
         return text
-    return f"{text} [{form.format(100 * score['low'])}, {form.format(100 * score['high'])}]"
+    return f"{text} [{form.format(times * score['low'])}, {form.format(times * score['high'])}]"
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

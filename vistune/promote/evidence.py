@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vistune import lineage, tracking
 from vistune.errors import VistuneError
@@ -15,6 +16,9 @@ from vistune.files import files_under, read_json, tree_digest
 from vistune.hashing import digest as digest_of
 from vistune.hashing import file_digest
 from vistune.stages import Receipt, code_digest, receipt
+
+if TYPE_CHECKING:
+    from vistune.comparison import Comparison
 
 VERDICTS = ("pass", "fail", "inconclusive")
 
@@ -35,15 +39,24 @@ class Evidence:
     lineage: dict[str, str]
     runs: dict[str, str]  # stage -> MLflow run
     hold: str = ""  # why the model may not become champion although the gate passed
+    answers: bytes = b""  # what a later candidate is compared with (`comparison.rows`), as JSON Lines
+    comparison: Comparison | None = None  # with the champion; None: there is none yet
 
     @property
     def champion(self) -> bool:
         return self.verdict == "pass" and not self.hold
 
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The reasons of the verdict, and how the model stands beside the champion."""
+        return (*self.reasons, self.comparison.sentence) if self.comparison else self.reasons
+
 
 def collect(inputs: Mapping[str, Path], seed: int, require_clean_git: bool = False) -> Evidence:
     """Reads and checks the evidence. Raises VistuneError when any of it is missing, is not a number, or speaks about
     another model or release than the one given: such a model is not registered at all."""
+    from vistune.comparison import lines, rows
+
     receipts = {stage: receipt(Path(inputs[stage])) for stage in STAGES}
     check_chain(receipts)
     folder = Path(inputs["evaluate"])
@@ -72,9 +85,12 @@ def collect(inputs: Mapping[str, Path], seed: int, require_clean_git: bool = Fal
     for stage, r in receipts.items():
         table |= {f"{stage}.digest": r.digest, f"{stage}.key": r.key, f"{stage}.code": r.code}
         table |= {f"{stage}.run_id": r.run_id, f"dvc.{stage}.md5": r.dvc_md5}
+        table |= {f"pin.{stage}.{name}": text for name, text in r.pins.items()}
     commits = {stage: commit_of(r, ids) for stage, r in receipts.items()}
     table |= {f"{stage}.git.sha": sha for stage, sha in commits.items()}
     hold = _unclean(ids, commits) if require_clean_git else ""
+    answers = lines(rows(folder))
+    table["answers.sha256"] = hashlib.sha256(answers).hexdigest()
     return Evidence(
         verdict,
         reasons,
@@ -83,6 +99,7 @@ def collect(inputs: Mapping[str, Path], seed: int, require_clean_git: bool = Fal
         {k: v for k, v in table.items() if v},
         {stage: r.run_id for stage, r in receipts.items() if r.run_id},
         hold,
+        answers,
     )
 
 
@@ -216,6 +233,11 @@ def model_digest(folder: Path) -> str:
     if unsafe:
         raise _refused(f"the model holds {unsafe[0]}, a format that can run code when it is read")
     return tree_digest(folder)
+
+
+def evidence_folder(scorecard: str) -> str:
+    """Where a version's run keeps card, scorecard and verdict: a model may be measured more than once."""
+    return f"evidence/{scorecard[:12]}"
 
 
 def base_models(tune: Receipt) -> str:

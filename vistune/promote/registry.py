@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vistune
 from vistune import tracking
 from vistune.errors import VistuneError
+from vistune.files import atomic, write_text
 from vistune.hashing import canonical
-from vistune.promote.evidence import Evidence
+from vistune.promote.card import model_card
+from vistune.promote.champion import ANSWERS, COMPARED, beside
+from vistune.promote.evidence import Evidence, evidence_folder
 from vistune.promote.journal import FILE, Journal
 from vistune.promote.turn import turn
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous_champion"
 GATE, REASONS, REPLACED, ROLLED_BACK = "gate", "gate.reasons", "champion.replaced", "champion.rolled_back"
+CARD = "model_card.md"
 
 MOVES = ("promote", "rollback")
 EVENT = "promotion."
@@ -48,6 +52,7 @@ class Outcome:
     verdict: str
     reasons: tuple[str, ...]
     event: dict[str, Any]  # the log's entry about this version: who, when
+    comparison: dict[str, Any] | None = None  # with the champion that was there before; None: none was
 
     @property
     def aliases(self) -> list[str]:
@@ -82,23 +87,31 @@ def check_name(name: str) -> None:
         raise VistuneError(f"promote.name {name!r} cannot name a model: use letters, digits, '-', '_', '.' and spaces.")
 
 
-def settle(params: Params, inputs: Mapping[str, Path], evidence: Evidence, card: Path, context: Context) -> Outcome:
-    """Registers the model (once for the same model and scorecard) and moves the aliases the evidence allows."""
+def settle(params: Params, inputs: Mapping[str, Path], evidence: Evidence, output: Path, context: Context) -> Outcome:
+    """Registers the model (once for the same model and scorecard) and moves the aliases the evidence allows. Writes
+    the model card and the answers to keep into `output`."""
     name = params.name
+    with atomic(output / ANSWERS) as temporary:
+        temporary.write_bytes(evidence.answers)
     if not tracking.enabled():
+        write_text(output / CARD, model_card(name, params.data_statement, evidence, inputs))
         return Outcome(name, "", False, "", "", evidence.verdict, evidence.reasons, {})
     journal = Journal(context.home / FILE)
     with journal.locked():
         journal.check(history(name))
         before = tracking.get_alias(name, CHAMPION)
         found = find(name, evidence)
-        version = found or _register(name, inputs, evidence, card, context.run_id)
+        evidence = replace(evidence, comparison=beside(before, found, evidence, inputs, context.seed))
+        write_text(output / CARD, model_card(name, params.data_statement, evidence, inputs))
+        version = found or _register(name, inputs, evidence, output, context.run_id)
+        if evidence.comparison:
+            _tag(version, COMPARED, json.dumps(evidence.comparison.facts()))
         _once(journal, "register", version, _number(before), evidence)
         _tag(version, GATE, evidence.verdict)
         _tag(version, REASONS, _json(evidence.reasons))
         if _number(tracking.get_alias(name, CHALLENGER)) != version.version:
             tracking.set_alias(name, CHALLENGER, version.version)
-        reasons = list(evidence.reasons)
+        reasons = list(evidence.said)
         held = "" if evidence.verdict != "pass" else held_back(params, evidence, version, before)
         if held:
             reasons.append(f"held back: {held}.")
@@ -109,17 +122,21 @@ def settle(params: Params, inputs: Mapping[str, Path], evidence: Evidence, card:
         previous = _number(tracking.get_alias(name, PREVIOUS))
         own = [e for e in journal.events(name) if e["version"] == version.version]
         _keep(version, own)
-    return Outcome(
-        name, version.version, found is not None, champion, previous, evidence.verdict, tuple(reasons), own[-1]
-    )
+    compared = evidence.comparison.facts() if evidence.comparison else None
+    verdict, was_there = evidence.verdict, found is not None
+    return Outcome(name, version.version, was_there, champion, previous, verdict, tuple(reasons), own[-1], compared)
 
 
 def held_back(params: Params, evidence: Evidence, version: tracking.Version, champion: tracking.Version | None) -> str:
     """Why a version that passed the gate does not become champion; empty when it does."""
     if ROLLED_BACK in version.tags:
         return f"it was rolled back {version.tags[ROLLED_BACK]}; tune or evaluate anew"
-    if evidence.hold or champion is None or champion.version == version.version or params.allow_new_evaluation:
+    if evidence.hold or champion is None or champion.version == version.version:
         return evidence.hold
+    if evidence.comparison and evidence.comparison.worse:
+        return f"it is worse than champion version {champion.version} on what its gate declares as target"
+    if params.allow_new_evaluation:
+        return ""
     key = "evaluation.sha256"
     before, now = champion.tags.get(key, ""), evidence.lineage[key]
     if before == now:
@@ -146,7 +163,9 @@ def find(name: str, evidence: Evidence) -> tracking.Version | None:
     return next((v for v in versions if wanted.items() <= v.tags.items()), None)
 
 
-def _register(name: str, inputs: Mapping[str, Path], evidence: Evidence, card: Path, own_run: str) -> tracking.Version:
+def _register(
+    name: str, inputs: Mapping[str, Path], evidence: Evidence, output: Path, own_run: str
+) -> tracking.Version:
     """A version made from the run that tuned the model, or from this run where MLflow does not know that one."""
     trained = evidence.runs.get("tune", "")
     run = trained if trained and tracking.run_exists(trained) else own_run
@@ -156,17 +175,13 @@ def _register(name: str, inputs: Mapping[str, Path], evidence: Evidence, card: P
     requirement = f"vistune[train,track]=={vistune.__version__}"
     model = Path(inputs["tune"]) / "model"
     uri = tracking.log_vlm(model, code, run, name="model", requirements=[requirement], metadata=evidence.lineage)
-    for file in (card, Path(inputs["evaluate"]) / "scorecard.json", Path(inputs["evaluate"]) / "verdict.json"):
+    card, scores = output / CARD, Path(inputs["evaluate"])
+    for file in (card, output / ANSWERS, scores / "scorecard.json", scores / "verdict.json"):
         tracking.log_file(run, file, evidence_folder(evidence.scorecard))
     tags = {**evidence.lineage, GATE: evidence.verdict, REASONS: _json(evidence.reasons)}
     version = tracking.register_version(uri, name, run, tags)
     tracking.describe_version(name, version.version, _description(card.read_text(encoding="utf-8")))
     return version
-
-
-def evidence_folder(scorecard: str) -> str:
-    """Where a version's run keeps card, scorecard and verdict: a model may be measured more than once."""
-    return f"evidence/{scorecard[:12]}"
 
 
 def promote(journal: Journal, version: tracking.Version, expected: str, evidence: Evidence) -> None:
@@ -227,6 +242,7 @@ def _event(
     kind: str, version: tracking.Version, previous: str, verdict: str, reasons: Any, tags: Mapping[str, str]
 ) -> dict[str, Any]:
     evidence = {k: tags[k] for k in ("model.sha256", "scorecard.sha256", "release.sha256", "git.sha") if k in tags}
+    compared = {"comparison": json.loads(tags[COMPARED])} if tags.get(COMPARED) else {}
     return {
         "event": kind,
         "name": version.name,
@@ -235,6 +251,7 @@ def _event(
         "verdict": verdict,
         "reasons": list(reasons),
         "evidence": evidence,
+        **compared,
     }
 
 
@@ -243,7 +260,9 @@ def _once(journal: Journal, kind: str, version: tracking.Version, previous: str,
     events = journal.events(version.name)
     there = events if kind == "register" else [e for e in events if e["event"] in MOVES][-1:]
     if not any(e["version"] == version.version for e in there):
-        journal.append(_event(kind, version, previous, evidence.verdict, evidence.reasons, evidence.lineage))
+        compared = {COMPARED: json.dumps(evidence.comparison.facts())} if evidence.comparison else {}
+        tags = {**evidence.lineage, **compared}
+        journal.append(_event(kind, version, previous, evidence.verdict, evidence.reasons, tags))
 
 
 def _keep(version: tracking.Version, events: Iterable[Mapping[str, Any]]) -> None:

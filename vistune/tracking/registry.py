@@ -127,6 +127,9 @@ def get_alias(name: str, alias: str) -> Version | None:
         except MlflowException as error:
             if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 return None
+            # A server with users denies the permission for a model that is not there; its search tells the two apart.
+            if not client.search_registered_models(f"name = '{name}'", max_results=1):
+                return None
             raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import getpass
 import json
 import logging
@@ -16,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vistune.collection import no_collection
 from vistune.errors import VistuneError
 from vistune.stages import home, repository
 from vistune.tracking.text import first_line, flatten, metric_name, numbers, redact, redact_text
@@ -110,6 +112,7 @@ class Tracker:
                 "vistune.digest": receipt.digest,
                 "vistune.code": receipt.code,
                 **({f"dvc.{receipt.stage}.md5": receipt.dvc_md5} if receipt.dvc_md5 else {}),
+                **{f"pin.{receipt.stage}.{name}": text for name, text in receipt.pins.items()},
             }
         )
 
@@ -163,11 +166,13 @@ def stage_run(
 
 @contextlib.contextmanager
 def reachable() -> Iterator[None]:
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except MlflowException as error:
+    except Exception as error:
+        from mlflow.exceptions import MlflowException  # not before `connect` imports MLflow in its own way
+
+        if not isinstance(error, MlflowException):
+            raise
         raise VistuneError(
             f"MLflow at {redact_text(uri())} refused: {first_line(error).rstrip('.')}. Start the server or correct "
             "MLFLOW_TRACKING_URI; unset it to use a local file; VISTUNE_TRACKING=off runs without MLflow."
@@ -176,18 +181,25 @@ def reachable() -> Iterator[None]:
 
 @cache
 def _client_for(address: str) -> Any:
-    import mlflow
+    """MLflow's hundreds of thousands of objects stay: frozen, no collection looks through them again, neither while the
+    stage works nor when the process ends, which is two fifths of what a step costs to be tracked."""
+    try:
+        with no_collection():
+            import mlflow
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # one line per migration of a new SQLite file
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-    if not address.startswith("sqlite:"):
-        return mlflow.MlflowClient(address, address)
-    home().mkdir(parents=True, exist_ok=True)
-    with open(home() / "mlflow.lock", "w") as lock:  # two processes must not create the tables at once
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        client = mlflow.MlflowClient(address, address)
-        client.search_experiments(max_results=1)
-    return client
+            logging.getLogger("alembic").setLevel(logging.WARNING)  # one line per migration of a new SQLite file
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+            if not address.startswith("sqlite:"):
+                return mlflow.MlflowClient(address, address)
+            home().mkdir(parents=True, exist_ok=True)
+            with open(home() / "mlflow.lock", "w") as lock:  # two processes must not create the tables at once
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                client = mlflow.MlflowClient(address, address)
+                client.search_experiments(max_results=1)
+            return client
+    finally:
+        if not gc.get_freeze_count():  # once: later freezes would keep what is garbage by then
+            gc.freeze()
 
 
 def connect() -> Any:
@@ -198,14 +210,15 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # Both ask for what a VLM's signature already says.
     warnings.filterwarnings("ignore", message=r".*An input example was not provided", category=UserWarning)
+    address = uri()
+    with reachable():
+        client = _client_for(address)
     import mlflow
 
-    address = uri()
     # MLflow's module functions go where the process was last sent, which may be another store than this client's.
     mlflow.set_tracking_uri(address)
     mlflow.set_registry_uri(address)
-    with reachable():
-        return _client_for(address)
+    return client
 
 
 def platform() -> dict[str, str]:

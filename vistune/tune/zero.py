@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
 import json
 import math
 import os
 import shutil
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,19 +38,40 @@ def _norm(weights: Sequence[nn.Parameter]) -> float:
     return float(torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None]))
 
 
+def _deepspeed() -> ModuleType:
+    """The library, without what nobody asked for and every process would wait for at its start: MLflow, which the
+    tuner imports where it finds it (1.5 s), and inductor, which Muon's import loads to compile its kernels (3 s)."""
+    absent, backend = "mlflow" not in sys.modules, torch.compiler.get_default_backend()
+    if absent:
+        sys.modules["mlflow"] = None  # type: ignore[assignment]  # Python's word for what cannot be imported
+    torch.compiler.set_default_backend(lambda graph, _: graph)
+    try:
+        import deepspeed
+        import deepspeed.runtime.zero.muon.muon_optimizer
+    finally:
+        torch.compiler.set_default_backend(backend)
+        if absent:
+            del sys.modules["mlflow"]
+    return deepspeed
+
+
 def _convert(state: Path, universal: Path) -> None:
     """DeepSpeed's checkpoint of some processes -> one for any number, by DeepSpeed's own converter."""
+    from deepspeed.checkpoint import ds_to_universal
+
     shutil.rmtree(universal.parent, ignore_errors=True)
     universal.parent.mkdir()
-    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
-    command += ["--input_folder", str(state), "--output_folder", str(universal)]
-    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+    given = {"input_folder": str(state), "output_folder": str(universal), "inject_missing_state": True, "strict": True}
+    given |= {"num_extract_workers": 1, "num_merge_workers": 1, "keep_temp_folder": False}
     print("tune: converting the checkpoint for another number of processes", flush=True)
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            ds_to_universal.main(argparse.Namespace(**given))
+    except Exception as error:  # of a converter that names no kinds of its own
         raise VistuneError(
-            f"the checkpoint {state.parent} of another number of processes cannot be converted:\n{done.stderr[-2000:]}"
-        )
+            f"the checkpoint {state.parent} of another number of processes cannot be converted: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 class DeepSpeedEngine:
@@ -56,8 +80,7 @@ class DeepSpeedEngine:
     name = "deepspeed"
 
     def __init__(self, vlm: Vlm, stage: StageParams, params: Params, root: Path) -> None:
-        import deepspeed
-
+        deepspeed = _deepspeed()
         model = vlm.model
 
         if not torch.cuda.is_available():
