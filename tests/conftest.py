@@ -1,8 +1,12 @@
 """Every test works in its own home, offline, without MLflow unless it asks, and never with a developer's keys."""
 
 import importlib.util
+import itertools
 import os
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DVC_NO_ANALYTICS"] = "1"
+os.environ["TORCHDYNAMO_DISABLE"] = "1"  # bitsandbytes would compile a kernel for each shape of weights, 9 s each
 
 OUTSIDE = (
     "MLFLOW_RUN_ID",
@@ -32,14 +37,53 @@ STAGES = ("sources", "adapt", "self_instruct", "validate", "tune", "evaluate", "
 collect_ignore = ["fake_stages", "parity/systems", "parity/harness.py", "parity/__main__.py"]
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A new folder each time, in a folder of their own: pytest looks at all beside it before it numbers the next."""
+    base = tmp_path_factory.mktemp("homes")
+    return (base / str(n) for n in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_home(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in OUTSIDE:
         monkeypatch.delenv(name, raising=False)
-    home = tmp_path_factory.mktemp("home")
+    home = next(homes)
+    home.mkdir()
     monkeypatch.setenv("VISTUNE_HOME", str(home))
     monkeypatch.setenv("VISTUNE_TRACKING", "off")
     return home
+
+
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python processes that the test starts, and those that they start, are forks of one that has the libraries."""
+    from tests.warm import Popen
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SQLite file of an MLflow that has recorded nothing. Its tables take seconds to make."""
+    from vistune.tracking.runs import connect
+
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISTUNE_HOME", str(path.parent))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+        connect()
+    return path
+
+
+@pytest.fixture
+def mlflow_store(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """MLflow is on, in a file of the test's own, which is returned."""
+    path = tmp_path / "mlflow.db"
+    shutil.copy(empty_store, path)
+    monkeypatch.setenv("VISTUNE_TRACKING", "on")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture

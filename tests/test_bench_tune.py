@@ -76,6 +76,7 @@ def test_balance_counts_every_pack_once(parts):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_without_a_gpu_nothing_is_claimed():
     done = subprocess.run(
         [sys.executable, str(BENCH / "gpu.py")], capture_output=True, text=True, check=True, env=NO_GPU
@@ -85,6 +86,7 @@ def test_without_a_gpu_nothing_is_claimed():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("arm", ["full", "qlora"])
 def test_the_gpu_bench_runs_at_tiny_sizes(arm):
     command = [sys.executable, str(BENCH / "gpu.py"), "--smoke", "--only", arm]

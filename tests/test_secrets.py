@@ -1,4 +1,5 @@
-"""Secrets are planted wherever a step gets them from, and looked for in everything that a run leaves behind."""
+"""Secrets are planted wherever a step gets them from, and looked for in everything that it leaves behind; of a run of
+the whole pipeline in tests/pipelines/test_run.py."""
 
 import json
 import os
@@ -62,26 +63,10 @@ def test_the_search_finds_what_is_there(tmp_path):
     assert [one.rpartition(": ")[2] for one in search(tmp_path)] == ["HF_TOKEN", "OPENAI_API_KEY"]
 
 
-@pytest.mark.slow
-def test_a_run_of_the_whole_pipeline_keeps_none(fake_stages, planted, monkeypatch, own_home):
-    """Its log, run folder, stage outputs, Kubeflow's files and the MLflow store."""
-    monkeypatch.setenv("VISTUNE_TRACKING", "on")
-    store = fake_stages / "mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")
-    driver = [sys.executable, str(ROOT / "pipelines/run.py"), "--set", "adapt.note=a note"]
-    done = subprocess.run(driver, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert b"a note" in store.read_bytes(), "parameters reach the store"
-    assert (fake_stages / "runs/latest/pipeline.log").is_file()
-    assert found(done.stdout + done.stderr) == []
-    assert search(fake_stages, own_home) == []
-
-
-@pytest.mark.slow
-def test_an_error_that_repeats_secrets_reaches_mlflow_without_them(fake_stages, planted, monkeypatch, tmp_path):
+def test_an_error_that_repeats_secrets_reaches_mlflow_without_them(
+    fake_stages, planted, mlflow_store, monkeypatch, tmp_path
+):
     """As the text of a library's error may have them. The address of a webhook is in none; see vistune/ending.py."""
-    monkeypatch.setenv("VISTUNE_TRACKING", "on")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     secrets = {name: value for name, value in PLANTED.items() if SECRET_NAME.search(name)}
     assert set(PLANTED) - set(secrets) == {"AWS_ACCESS_KEY_ID", "VISTUNE_NOTIFY_URL"}
 
@@ -91,7 +76,7 @@ def test_an_error_that_repeats_secrets_reaches_mlflow_without_them(fake_stages, 
     monkeypatch.setattr(sys.modules["vistune.sources"], "run", refused)
     with pytest.raises(ValueError, match="no access"):
         execute("sources", Settings.parse(resolve(fake_stages / "params.yaml")), {}, tmp_path / "out")
-    assert b"no access for ***" in (tmp_path / "mlflow.db").read_bytes()
+    assert b"no access for ***" in mlflow_store.read_bytes()
     assert search(tmp_path) == []
 
 

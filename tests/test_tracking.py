@@ -34,32 +34,27 @@ class Params:
     hub_token: str = "abc"
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory) -> Path:
-    """Creating MLflow's tables takes seconds: once for this file."""
-    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    environment = {**os.environ, "VISTUNE_HOME": str(path.parent), "MLFLOW_TRACKING_URI": f"sqlite:///{path}"}
-    code = "from vistune.tracking.runs import connect; connect()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stderr == "", "the first use of MLflow is not to print its migrations"
-    return path
-
-
 @pytest.fixture
-def client(empty_database, tmp_path, monkeypatch):
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    monkeypatch.setenv("VISTUNE_TRACKING", "on")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+def client(mlflow_store, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     return runs.connect()
 
 
 @pytest.mark.slow
-def test_back_to_an_earlier_store(client, tmp_path, empty_database, monkeypatch):
+def test_the_first_use_prints_no_migrations_and_is_quick_to_leave(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'new.db'}")
+    code = "import gc; from vistune.tracking import runs; runs.connect(); print(gc.isenabled(), gc.get_freeze_count())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "" and (tmp_path / "new.db").is_file()
+    collects, frozen = done.stdout.split()
+    assert collects == "True" and int(frozen) > 100_000, "no collection is to look through MLflow, nor the last one"
+
+
+def test_back_to_an_earlier_store(client, tmp_path, empty_store, monkeypatch):
     """A process that used another store in between logs to the one it is told to, not to the last."""
     import mlflow
 
-    shutil.copy(empty_database, tmp_path / "other.db")
+    shutil.copy(empty_store, tmp_path / "other.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
     assert runs.connect() is not client
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")

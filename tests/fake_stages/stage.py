@@ -39,6 +39,7 @@ def shown(output, params):
     (output / "model_card.md").write_text("# fake")
     (output / "history.jsonl").write_text('{"stage": "align", "step": 1, "loss": 0.5}\n')
     row = {"model": "tuned", "condition": "image", "kind": "choice", "item": "i1", "gold": "yes", "answer": "yes"}
+    row |= {"benchmark": "vqa", "image": "i", "question": "?"}
     (output / "answers.jsonl").write_text(json.dumps(row) + "\n")
     estimate = {"mean": params.target}
     checks = [{"role": "target", "estimate": estimate}]

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 HERE = Path(__file__).parent
-for _name in {"fake_kubernetes", "crd", "operators"} - set(sys.modules):  # tests/infra has loaded them, or not
+for _name in ("fake_api", "fake_kubernetes", "crd", "operators"):
+    if _name in sys.modules:  # tests/infra has loaded it
+        continue
     _spec = importlib.util.spec_from_file_location(_name, HERE / f"{_name}.py")
     sys.modules[_name] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules[_name])

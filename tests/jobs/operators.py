@@ -14,7 +14,7 @@ def succeed(kubernetes, job, work, lines=("first", "second")):
     """What an operator and two nodes do for a job that ends well."""
     pods = [kubernetes.pod(job, n) for n in (0, 1)]
     kubernetes.say(pods[0], *lines)
-    time.sleep(0.1)
+    time.sleep(0.05)
     work.result.write_text("{}")
     for n in (0, 1):
         kubernetes.pod(job, n, "Succeeded", ended=0)

@@ -63,7 +63,7 @@ def test_a_job_that_someone_deletes_is_an_error(kubernetes, backend, work, plura
     def operator(k, job):
         for n in (0, 1):
             k.pod(job, n)
-        time.sleep(0.2)
+        time.sleep(0.1)
         k.delete(plural, job["metadata"]["name"])
 
     kubernetes.operator = operator
@@ -182,7 +182,7 @@ def test_each_phase_has_its_own_deadline(kubernetes, backend, work, plural, oper
 def test_time_in_the_queue_is_not_time_to_start(kubernetes, backend, work, plural):
     def operator(k, job):
         queued(k, job)
-        time.sleep(1.5)
+        time.sleep(1.1)
         body = k.get(plural, job["metadata"]["name"])
         (body["spec"] if plural == "trainjobs" else body["spec"]["runPolicy"])["suspend"] = False
         k.put(plural, body)

@@ -18,6 +18,11 @@ def quota(hard, used):
     return {"metadata": {"name": "team"}, "spec": {"hard": {name: hard}}, "status": {"used": {name: used}}}
 
 
+def storage(name, provisioner, default=False):
+    told = {"storageclass.kubernetes.io/is-default-class": "true"} if default else {}
+    return {"metadata": {"name": name, "annotations": told}, "provisioner": provisioner}
+
+
 @pytest.fixture
 def look(kubernetes, monkeypatch):
     kubernetes.put("persistentvolumeclaims", CLAIM)
@@ -27,7 +32,7 @@ def look(kubernetes, monkeypatch):
     def found(tree=None, **needs):
         given = {"gpus": 4, "train_on": "trainjob", "claim": "vistune-shared", "cpus": "8", "memory": "64Gi", **needs}
         made = preflight.run(tree or {"tune": {"job": {"nodes": 2}}}, Needs(image="registry.example/v", **given))
-        cluster = ("kind of job", "rights", "job accepted", "GPU quota", "volume")
+        cluster = ("kind of job", "rights", "job accepted", "GPU quota", "volume", "workspace")
         return {one.check: one for one in made if one.check in cluster}
 
     return found
@@ -39,7 +44,9 @@ def failed(found):
 
 @pytest.mark.parametrize("kind", ["trainjob", "pytorchjob"])
 def test_a_cluster_that_has_it_all(look, kubernetes, kind):
-    made = look(train_on=kind)
+    kubernetes.put("storageclasses", storage("standard", "nfs.csi.k8s.io", default=True))
+    made = look(train_on=kind, workspace="50Gi")
+    assert made["workspace"].said == "50Gi of the default storage class standard (nfs.csi.k8s.io)"
     assert {one.state for one in made.values()} == {"ok"}, failed(made)
     assert made["GPU quota"].said == f"8 of 12 x {GPU} that quota team has left"
     assert made["volume"].said == "vistune-shared, 100Gi, bound"
@@ -94,6 +101,44 @@ def test_a_volume_that_does_not_serve(look, kubernetes, change, said):
     kubernetes.remove("persistentvolumeclaims", "vistune-shared")
     kubernetes.put("persistentvolumeclaims", {**CLAIM, **change})
     assert said in failed(look())["volume"]
+
+
+@pytest.mark.parametrize(
+    ("named", "default", "provisioner", "said"),
+    [
+        ("nfs", False, "nfs.csi.k8s.io", "there is no storage class nfs. There are disk"),
+        ("", False, "nfs.csi.k8s.io", "the cluster has no default storage class. There are disk"),
+        ("disk", False, "ebs.csi.aws.com", "disk (ebs.csi.aws.com) makes volumes for one node"),
+        ("", True, "rook-ceph.rbd.csi.ceph.com", "in VISTUNE_WORKSPACE_CLASS"),
+    ],
+)
+def test_a_workspace_that_no_class_makes(look, kubernetes, named, default, provisioner, said):
+    kubernetes.put("storageclasses", storage("disk", provisioner, default))
+    assert said in failed(look(workspace="50Gi", workspace_class=named))["workspace"]
+    assert look(workspace="")["workspace"].state == "skipped"
+
+
+def test_storage_classes_that_the_account_may_not_see(look, kubernetes):
+    kubernetes.allowed = lambda verb, group, resource: resource != "storageclasses"
+    one = look(workspace="50Gi")["workspace"]
+    assert one.state == "skipped" and "with the verb list on storageclasses.storage.k8s.io" in one.said
+
+
+@pytest.mark.parametrize(
+    ("stages", "looked"),
+    [
+        (("sources", "adapt", "self_instruct", "validate"), set()),
+        (("sources", "evaluate"), {"GPU quota"}),
+        (("promote",), set()),
+    ],
+)
+def test_a_pipeline_without_training_asks_nothing_about_it(look, kubernetes, stages, looked):
+    kubernetes.served = ("pods", "resourcequotas")
+    made = look(stages=stages)
+    assert {name for name, one in made.items() if one.state != "skipped"} == looked
+    assert not failed(made) and not kubernetes.asked("trainer.kubeflow.org")
+    if looked:
+        assert made["GPU quota"].said.startswith("4 of 12"), "not once for each node of training"
 
 
 def test_what_the_account_may_not_see_is_skipped(look, kubernetes):

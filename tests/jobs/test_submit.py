@@ -52,7 +52,7 @@ def test_the_name_follows_from_the_place_alone(kubernetes, backend, work, plural
 def test_a_repeated_step_adopts_the_running_job(kubernetes, backend, work, plural, capsys):
     interrupted_step(kubernetes, backend, work)
     (before,) = kubernetes.all(plural)
-    threading.Timer(0.3, succeed, (kubernetes, before, work)).start()
+    threading.Timer(0.15, succeed, (kubernetes, before, work)).start()
     backend().run(work)
     (after,) = kubernetes.all(plural)
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
@@ -77,7 +77,7 @@ def test_a_leftover_is_made_again(kubernetes, backend, work, plural, left):
         (job,) = kubernetes.all(plural)
         kubernetes.condition(job, "Complete" if plural == "trainjobs" else "Succeeded", status="False")
         kubernetes.condition(job, "Failed")
-    kubernetes.lingers = 0.3
+    kubernetes.lingers = 0.15
     backend().run(work)
     assert created(kubernetes, plural) == 2
     assert len(kubernetes.all(plural)) == 1
@@ -86,7 +86,7 @@ def test_a_leftover_is_made_again(kubernetes, backend, work, plural, left):
 def test_a_job_that_is_going_away_is_waited_for(kubernetes, backend, work, plural):
     kubernetes.operator = lambda k, job: succeed(k, job, work)
     backend().run(work)
-    kubernetes.lingers = 0.5
+    kubernetes.lingers = 0.15
     kubernetes.delete(plural, kubernetes.all(plural)[0]["metadata"]["name"])
     backend().run(work)
     assert created(kubernetes, plural) == 2
@@ -153,7 +153,7 @@ def test_without_a_workflow_it_goes_away_with_the_pods(kubernetes, backend, work
     (job,) = kubernetes.all(plural)
     assert [o["uid"] for o in job["metadata"]["ownerReferences"]] == [first]
     second = launcher(kubernetes, monkeypatch, "step-1")
-    threading.Timer(0.3, succeed, (kubernetes, job, work)).start()
+    threading.Timer(0.15, succeed, (kubernetes, job, work)).start()
     backend().run(work)
     (job,) = kubernetes.all(plural)
     assert [o["uid"] for o in job["metadata"]["ownerReferences"]] == [first, second], "whoever adopts it owns it too"
@@ -196,9 +196,9 @@ def test_preempted_pods_are_no_failure(kubernetes, backend, work, plural, kind, 
             fail(k, job, 143, 143)
         else:
             running(k, job)
-            time.sleep(0.3)
+            time.sleep(0.15)
             k.remove("pods", k.pods(job["metadata"]["name"])[1]["metadata"]["name"])
-            time.sleep(0.3)
+            time.sleep(0.15)
             k.pod(job, 0, "Failed", ended=1)
             k.condition(job, "Failed")
 
@@ -253,15 +253,15 @@ def test_a_pod_the_operator_replaced_excuses_no_later_failure(kubernetes, backen
     def operator(k, job):
         running(k, job)
         pod = k.pods(job["metadata"]["name"])[1]
-        time.sleep(0.3)
+        time.sleep(0.15)
         if how == "preempted":
             condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
             k.pod(job, 1, "Failed", ended=1, conditions=[condition])
-            time.sleep(0.3)
+            time.sleep(0.15)
         k.remove("pods", pod["metadata"]["name"])
-        time.sleep(0.3)
+        time.sleep(0.15)
         k.pod(job, 1)
-        time.sleep(0.3)
+        time.sleep(0.15)
         fail(k, job, 1, 1, lines=["ValueError: ours"])
 
     kubernetes.operator = operator

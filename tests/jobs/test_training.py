@@ -1,5 +1,6 @@
 """Real training through the component `tune_job`: the fake cluster runs the commands of its pods as processes."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from kfp import dsl
-from operators import both, gone, stop_when
+from operators import both, gone
 
 from vistune import stages
 from vistune.errors import VistuneError
@@ -47,12 +48,15 @@ def release(tmp_path_factory):
 @pytest.fixture(scope="module")
 def of_two_processes(release, tmp_path_factory):
     """Digest of the model that two processes of this machine train."""
+    from tests.warm import Popen
     from vistune.params import parse
     from vistune.tune import Params, run
 
     here = {"preset": "tiny", "dtype": "float32", "threads": 1, "processes": 2, "stages": [STAGE]}
     folder = tmp_path_factory.mktemp("here")
-    run(parse(Params, here, "tune"), {"validate": release}, folder, stages.Context(7, folder / "home", ROOT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Popen)
+        run(parse(Params, here, "tune"), {"validate": release}, folder, stages.Context(7, folder / "home", ROOT))
     return tree_digest(folder / "model")
 
 
@@ -153,6 +157,7 @@ class Nodes:
 
 @both
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_two_nodes_train_what_two_processes_train(kubernetes, train, sort, of_two_processes, capsys):
     kubernetes.operator = Nodes()
     model, manifest = train(sort)
@@ -170,15 +175,26 @@ def test_two_nodes_train_what_two_processes_train(kubernetes, train, sort, of_tw
     assert tree_digest(model / "model") == of_two_processes
 
 
-def lose(pid):
-    """Kills a process and all below it, as a node that goes takes a pod."""
+def whole(pid):
+    """A process and all below it."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    os.kill(pid, signal.SIGKILL)
-    for child in children:
-        lose(int(child))
+    return [pid, *(one for child in children for one in whole(int(child)))]
+
+
+def lose(pid):
+    """As a node that goes takes a pod."""
+    for one in whole(pid):
+        os.kill(one, signal.SIGKILL)
+
+
+def runs(pid):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_preempted_node_costs_one_checkpoint_interval(kubernetes, train, home, capsys):
     def disturb(attempt, processes):
         if attempt > 1:
@@ -199,6 +215,7 @@ def test_a_preempted_node_costs_one_checkpoint_interval(kubernetes, train, home,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_failed_training_is_red_and_says_why(kubernetes, train, capsys):
     kubernetes.operator = Nodes()
     with pytest.raises(SystemExit) as stop:
@@ -210,23 +227,26 @@ def test_a_failed_training_is_red_and_says_why(kubernetes, train, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_terminating_the_step_ends_the_pods(kubernetes, train, home, capsys):
-    kubernetes.operator = Nodes()
-    stop_when(lambda: list(home.glob("stages/tune/*.partial/checkpoints/instruct/step-??????")), 60)
+    started = []
+
+    def disturb(attempt, processes):
+        while not list(home.glob("stages/tune/*.partial/checkpoints/instruct/step-??????")):
+            time.sleep(0.02)
+        started.extend(pid for process in processes for pid in whole(process.pid))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    kubernetes.operator = Nodes(disturb)
     with pytest.raises(SystemExit) as stop:
         train("trainjob", stage={"steps": 2000})
     assert stop.value.code == 143
     assert gone(kubernetes, "trainjobs")
-    pattern = str(home).encode()
+    assert len(started) == 4, "in each pod torchrun, and what it has started"
     until = time.monotonic() + 30
-    while running(pattern) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not running(pattern)
-
-
-def running(pattern):
-    commands = (path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.exists())
-    return [c for c in commands if b"vistune.tune.launch" in c and pattern in c]
+    while any(map(runs, started)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(runs, started))
 
 
 def test_a_step_without_the_shared_volume_says_so(kubernetes, train, monkeypatch, capsys):

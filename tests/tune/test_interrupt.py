@@ -132,6 +132,7 @@ def wait_for_a_step(process, history):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(("over", "group"), [({}, False), ({"workers": 1}, True), ({"processes": 2, "zero": 2}, True)])
 def test_signal_to_the_command(release, tmp_path, over, group):
     """One process, one with a loader's process (the signal reaches both), and two under ZeRO."""

@@ -1,6 +1,5 @@
 """A killed run that is started again ends as one that was never killed: the same bits, whenever the kill came."""
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -44,8 +43,8 @@ def tuned(release: str, home: str) -> None:
 @pytest.fixture(scope="module")
 def processes():
     """Processes that have torch imported when they start."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vistune.tune.work", "vistune.tune.launch", "torch._dynamo", "deepspeed", "mlflow"])
+    from tests.warm import context
+
     return context
 
 
