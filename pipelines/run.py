@@ -102,7 +102,11 @@ def _interrupts(console: runs.Console) -> Iterator[None]:
         console.interrupted = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:  # a job in the background, which the terminal's Ctrl-C is not meant for
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield
         console.check()

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,10 @@ STAGES = ("sources", "adapt", "self_instruct", "validate", "tune", "evaluate", "
 
 # fake_stages: a sitecustomize for the subprocesses of the pipeline tests. parity: run by its own harness.
 collect_ignore = ["fake_stages", "parity/systems", "parity/harness.py", "parity/__main__.py"]
+
+# A job in the background ignores Ctrl-C, and all that it starts: tests that send one could not tell who ignores it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -223,7 +223,9 @@ def code_at(sha: str, stages: Sequence[str]) -> dict[str, str]:
         if not archive.is_file() or not archive.stat().st_size:  # git leaves an empty file where it fails
             return {}
         with tarfile.open(archive) as tar:
-            tar.extractall(place, filter="data")
+            if hasattr(tarfile, "data_filter"):  # from Python 3.11.4 on; git itself wrote the archive
+                tar.extraction_filter = tarfile.data_filter
+            tar.extractall(place)
         environment = {**os.environ, "PYTHONPATH": place, "VISTUNE_ROOT": place}
         command = [sys.executable, "-c", f"import json; from vistune.stages import code_digest; {say}"]
         done = subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, check=False)
