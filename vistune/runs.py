@@ -1,7 +1,8 @@
 """A pipeline run on this machine: its folder, its console, its parent MLflow run, its result.
 
-`runs/<id>/` holds pipeline.log (everything the steps printed), run.json (what ran and what came of it) and
-report.html; `runs/latest` points to the newest. Nothing here knows Kubeflow: pipelines/run.py does the running.
+`runs/<id>/` holds pipeline.log (everything the steps printed), run.json (what ran and what came of it), report.html and
+each stage's output under its name; `runs/latest` points to the newest. Nothing here knows Kubeflow: pipelines/run.py
+does the running.
 """
 
 from __future__ import annotations
@@ -180,8 +181,8 @@ def table(stages: Mapping[str, Done], width: int = 0) -> str:
 
 
 def conclude(folder: Path, tree: Mapping[str, Any], stages: Mapping[str, Done], mlflow_run: str) -> tuple[str, str]:
-    """Writes run.json, and report.html where the pipeline has one; returns (verdict, text for the end of the run). The
-    verdict is that of `promote`, else of `evaluate`, else empty."""
+    """Writes run.json, report.html where the pipeline has one, and a link to each stage's output under its name;
+    returns (verdict, text for the end of the run). The verdict is that of `promote`, else of `evaluate`, else empty."""
     from vistune import lineage, tracking
 
     promotion: dict[str, Any] = {}
@@ -201,18 +202,23 @@ def conclude(folder: Path, tree: Mapping[str, Any], stages: Mapping[str, Done], 
             "stages": {name: asdict(done) for name, done in stages.items()},
         },
     )
+    for name, done in stages.items():
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(os.path.relpath(done.folder, folder))
     lines = [table(stages), "", *([f"verdict  {verdict}"] if verdict else [])]
     if promotion.get("model_uri"):
         lines.append(f"model    {promotion['model_uri']} (version {promotion['version']})")
+    if "tune" in stages:
+        lines.append(f"weights  {_short(folder / 'tune' / 'model')}")
     if "report" in stages:
         report = folder / "report.html"
         report.unlink(missing_ok=True)
         link_file(Path(stages["report"].folder) / "report.html", report)
         lines.append(f"report   {_short(report)}")
     elif "evaluate" in stages:
-        lines.append(f"scores   {_short(Path(stages['evaluate'].folder) / 'scorecard.html')}")
+        lines.append(f"scores   {_short(folder / 'evaluate' / 'scorecard.html')}")
     elif "validate" in stages:
-        lines.append(f"release  {_short(Path(stages['validate'].folder))}")
+        lines.append(f"release  {_short(folder / 'validate')}")
     if mlflow_run:
         lines.append(f"MLflow   run {mlflow_run} in {tracking.redact_text(tracking.uri())} (make ui)")
     if "sources" in stages:

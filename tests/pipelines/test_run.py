@@ -53,6 +53,8 @@ def test_runs_everything_then_nothing(fake_stages, mlflow_store, own_home, monke
     assert (latest(fake_stages) / "report.html").read_text() == "<h1>report</h1>"
     assert (latest(fake_stages) / "pipeline.log").is_file()
     assert "runs/" in first.stdout and "report.html" in first.stdout
+    for stage, done in made["stages"].items():
+        assert (latest(fake_stages) / stage).samefile(done["folder"]), "each output lies under its stage's name"
 
     monkeypatch.setenv("VISTUNE_TRACKING", "off")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -82,7 +84,9 @@ def test_data_only_ends_with_a_release(fake_stages):
     assert done.returncode == 0, done.stdout + done.stderr
     made = json.loads((latest(fake_stages) / "run.json").read_text())
     assert set(made["stages"]) == {"sources", "adapt", "self_instruct", "validate"} and made["verdict"] == ""
-    assert "release  " in done.stdout and not (latest(fake_stages) / "report.html").exists()
+    (said,) = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("release  ")]
+    assert (fake_stages / said).samefile(made["stages"]["validate"]["folder"])
+    assert not (latest(fake_stages) / "report.html").exists()
 
 
 @pytest.mark.slow
