@@ -169,6 +169,15 @@ def test_the_gates_axis_holds_zero_and_every_interval():
     assert block["rows"][0]["read"][0]["text"] == "+20.0 [+10.0, +33.0]"
 
 
+def test_benchmarks_that_are_protected_together_are_counted():
+    pooled = check("protected", mean=0.1, low=0.0, high=0.2) | {"benchmarks": ["a_b", "c"]}
+    rows = scores.decisive([pooled, pooled | {"benchmarks": ["a_b"]}])["rows"]
+    assert [(row["name"], row["note"]) for row in rows] == [
+        ("2 benchmarks together", "protected: tuned − base"),
+        (scores.words("a_b"), "protected: tuned − base"),
+    ]
+
+
 def test_totals_are_told_in_their_own_points():
     """31 of MME's 2,000 points are no 3,100 percent, and are not drawn beside differences of shares."""
     total = check("protected", mean=31.0, low=-5.0, high=67.0) | {"scale": 1.0}
@@ -252,3 +261,10 @@ def test_pictures_of_published_benchmarks_come_from_the_copies_that_evaluate_kee
         found = {(c["name"], c["width"], c["height"]) for c in cards[:2]}
         assert found == {("gqa/images/3.jpg", 60, 30), ("5.png", 30, 60)}
         assert [bool(c["source"]) for c in cards] == [True, True, False]
+
+
+def test_what_trains_is_told_with_its_adapters():
+    made = {"learning_rate": 0.002, "lora": 32, "trained": 9_768_960, "parameters": 106_203_456, "quantised": ""}
+    assert sections.trained(made) == {"rate": 0.002, "count": "LoRA 32, 9,768,960 beside 106,203,456"}
+    assert sections.trained(made | {"quantised": "nf4"})["count"] == "LoRA 32 over nf4, 9,768,960 beside 106,203,456"
+    assert sections.trained({"learning_rate": 0.0, "parameters": 7}) == {"rate": 0.0, "count": "7"}

@@ -97,7 +97,7 @@ def decisive(checks: Sequence[Row]) -> dict[str, Any] | None:
     rows = []
     for check in checks:
         names = list(check.get("benchmarks", []))
-        target = check.get("role") == "target"
+        target, several = check.get("role") == "target", f"{len(names)} benchmarks"
         comparison = check["comparison"].replace(" - ", " − ")
         found, times = check.get("estimate") or {}, check.get("scale", SHARE)
         measured = number(found.get("mean")) is not None
@@ -109,8 +109,8 @@ def decisive(checks: Sequence[Row]) -> dict[str, Any] | None:
             marks[0]["text"] = difference(found)
         rows.append(
             {
-                "name": comparison if target else words(", ".join(names)),
-                "note": f"{len(names)} benchmarks" if target else f"protected: {comparison}",
+                "name": comparison if target else words(names[0]) if len(names) == 1 else f"{several} together",
+                "note": several if target else f"protected: {comparison}",
                 "target": target,
                 "whole": False,
                 "majority": None,

@@ -126,12 +126,16 @@ def roles(receipt: Receipt) -> list[dict[str, Any]]:
     tables = []
     for stage, by_role in (receipt.summary.get("details", {}).get("roles") or {}).items():
         order = [r for r in ROLES if r in by_role] + sorted(set(by_role) - set(ROLES))
-        lines = [
-            {"role": r, "parameters": by_role[r].get("parameters", 0), "rate": by_role[r].get("learning_rate", 0.0)}
-            for r in order
-        ]
-        tables.append({"stage": stage, "lines": lines})
+        tables.append({"stage": stage, "lines": [{"role": role, **trained(by_role[role])} for role in order]})
     return tables
+
+
+def trained(role: Row) -> dict[str, Any]:
+    """The rate of a role, and how many parameters move: its own, those of its adapters, or none."""
+    of, rank = role.get("parameters", 0), role.get("lora", 0)
+    rested = f" over {role['quantised']}" if role.get("quantised") else ""
+    count = f"LoRA {rank}{rested}, {role['trained']:,} beside {of:,}" if rank else f"{of:,}"
+    return {"rate": role.get("learning_rate", 0.0), "count": count}
 
 
 def promotion(facts: Row) -> dict[str, Any]:
