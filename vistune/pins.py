@@ -115,7 +115,8 @@ def held(stage: str, params: Any) -> dict[str, str]:
     """Parameter -> the immutable id it names: of data under DVC, of a model of the hub, and of a folder or file that is
     here, whose bytes are read."""
     found = {name: text for name, text in texts(params) if text.startswith(DVC) and Tracked.read(text).pinned}
-    for name in FILES.get(stage, ()):
+    named = (*FILES.get(stage, ()), *["preset"] * (getattr(params, "family", "") == "auto"))
+    for name in named:
         ids = [_id(part) for part in str(getattr(params, name, "") or "").split(",")]
         if any(ids):
             found[name] = ",".join(ids)

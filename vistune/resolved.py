@@ -58,7 +58,7 @@ def models(section: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             if own and not found.get(name):
                 found[name] = own
                 filled.append(name)
-    for name in MODELS["tune"]:
+    for name in (*MODELS["tune"], *["preset"] * (kind == "auto")):  # there it names a model, elsewhere a size
         if found.get(name):
             found[name] = ",".join(hub(part) for part in str(found[name]).split(","))
     return found, filled

@@ -1,5 +1,6 @@
 """What a watch and a log go through while a training runs for days."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -195,3 +196,38 @@ def test_only_one_file_imports_the_client():
         if "import kubernetes" in p.read_text() or "from kubernetes" in p.read_text()
     ]
     assert found == ["cluster.py"]
+
+
+def test_a_pod_that_took_over_a_name_is_read_once(capsys):
+    """Its lines may come before the watch tells that there is another pod."""
+    known, told = threading.Event(), threading.Event()
+
+    class Api:
+        answers = [
+            ["2026-01-01T00:00:01.1Z one"],
+            ["2026-01-01T00:00:03.1Z two"],
+            [],
+            ["2026-01-01T00:00:03.1Z two", "2026-01-01T00:00:04Z three"],
+        ]
+
+        def lines(self, path, query, read):
+            found = self.answers.pop(0) if self.answers else []
+            if not found and not told.is_set():
+                known.set()
+                assert told.wait(20)
+            return iter(found)
+
+    def pod(uid, born):
+        state = {"containerStatuses": [{"state": {"running": {}}}]}
+        about = {"name": "job-master-0", "uid": uid, "creationTimestamp": f"2026-01-01T00:00:0{born}Z"}
+        return {"metadata": about, "status": state}
+
+    logs = Logs(Api(), "/pods", "trainer", 0.01)
+    logs.show(pod("a", 0))
+    logs.start()
+    assert known.wait(20)
+    logs.show(pod("b", 2))
+    told.set()
+    logs.finish(20)
+    assert not logs.is_alive()
+    assert capsys.readouterr().out.split() == ["one", "two", "three"]

@@ -54,19 +54,22 @@ class Logs(threading.Thread):
 
     def run(self) -> None:
         last: tuple[str, str] = ("", "")
-        followed = ""
+        followed = name = ""
         while True:
             self._changed.wait(self._pause)
             self._changed.clear()
             pod = self._pod
             uid = pod.get("metadata", {}).get("uid", "")
             if uid != followed:
-                followed, last = uid, ("", "")
+                # One that took over the name may have been read already, before it was known to be another.
+                if pod["metadata"]["name"] != name or moment(pod["metadata"]["creationTimestamp"]) > last:
+                    last = ("", "")
+                followed, name = uid, pod["metadata"]["name"]
             if uid and _has_output(pod):
                 before = None
                 while before != last and uid == self._uid():  # a connection that ended early had more to say
                     before = last
-                    last = self._follow(pod["metadata"]["name"], last)
+                    last = self._follow(name, last)
             if self._ended.is_set():
                 return
 

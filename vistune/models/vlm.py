@@ -165,6 +165,11 @@ def build(
 def empty(family: str, preset: str = "tiny", *, language: str = "", home: Path = Path(".vistune")) -> Vlm:
     """The same without weights, on the meta device: what it reads, what shapes it has."""
     kind = known_family(family)
+    if kind.name == "auto":
+        from vistune.models.families import auto
+
+        found, processed = auto.empty(resolve(preset, home))
+        return Vlm(found.eval(), processed)
     values = kind.preset(preset)
     tokenizer, text = _language(values, language, home)
     with torch.device("meta"), no_init_weights():

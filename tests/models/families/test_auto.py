@@ -22,13 +22,16 @@ from transformers import (
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
+from vistune import pins
 from vistune.errors import VistuneError
 from vistune.models.families import auto, qwen2_vl
 from vistune.models.labels import IGNORE
 from vistune.models.processed import ProcessorReader
 from vistune.models.tiny import byte_tokenizer, tiny_text
-from vistune.models.vlm import build, load
+from vistune.models.vlm import build, empty, load
 from vistune.records import Message
+from vistune.tune import Params
+from vistune.tune.work import base
 
 TWO = [Message("user", "Compare.", (0, 1)), Message("assistant", "Same."), Message("user", "Sure?")]
 TWO = [*TWO, Message("assistant", "Yes.")]
@@ -209,6 +212,28 @@ VICUNA = (
     "{% else %}{{ p.text | trim }} {% endif %}{% endfor %}{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+
+
+def test_a_folder_is_a_preset(tmp_path, monkeypatch):
+    """Of a model that vistune did not write: what it is planned with is what trains."""
+    monkeypatch.chdir(tmp_path)
+    model, reader = auto.tiny()
+    model.save_pretrained("theirs")
+    reader.processor.save_pretrained("theirs")
+    start = base(Params(family="auto", preset="theirs"))
+    assert start == {"family": "auto", "preset": "theirs", "vision": "", "language": ""}
+    made, planned = build(start["family"], start["preset"]), empty(start["family"], start["preset"])
+    assert planned.reader.family.roles == made.reader.family.roles
+    assert {p.device.type for p in planned.model.parameters()} == {"meta"}
+    shapes = [{name: p.shape for name, p in vlm.model.named_parameters()} for vlm in (made, planned)]
+    assert shapes[0] == shapes[1]
+    assert all(torch.equal(a, b) for a, b in zip(made.model.parameters(), model.parameters(), strict=True))
+    (digest,) = pins.held("tune", Params(family="auto", preset="theirs")).values()
+    with open("theirs/config.json", "a") as file:
+        file.write(" ")
+    assert pins.held("tune", Params(family="auto", preset="theirs")) != {"preset": digest}
+    with pytest.raises(VistuneError, match=r"'nowhere/theirs' is no model of the family auto"):
+        empty("auto", "nowhere/theirs")
 
 
 def test_a_template_that_does_not_end_answers():

@@ -90,7 +90,15 @@ STAGES = (
     ),
 )
 
-FAMILY = Family(
+
+class Auto(Family):
+    """Whatever model a preset's name stands for, the recipe is the same."""
+
+    def preset(self, name: str) -> Preset:
+        return self.presets.get(name, next(iter(self.presets.values())))
+
+
+FAMILY = Auto(
     name="auto",
     title="any model of transformers",
     source="AutoModelForImageTextToText",
@@ -109,7 +117,32 @@ FAMILY = Family(
 
 def load(reference: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, ProcessorReader]:
     """reference: a folder or a hub id. Raises VistuneError for a model that is not of this kind."""
-    config = AutoConfig.from_pretrained(reference)
+    processor = load_processor(reference, _config(reference))
+    model = AutoModelForImageTextToText.from_pretrained(reference, dtype=dtype)
+    return model, reader_of(model, processor)
+
+
+def empty(reference: str) -> tuple[PreTrainedModel, ProcessorReader]:
+    """The same without weights, on the meta device; also of `tiny`."""
+    if reference == "tiny":
+        with torch.device("meta"):
+            return tiny()
+    config = _config(reference)
+    processor = load_processor(reference, config)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config)
+    return model, reader_of(model, processor)
+
+
+def _config(reference: str) -> PretrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(reference)
+    except (OSError, ValueError) as error:
+        why = str(error).splitlines()[0].rstrip(".")
+        raise VistuneError(
+            f"{reference!r} is no model of the family auto ({why}). Name a folder with config.json, or ORG/NAME of the "
+            "hub, in tune.preset."
+        ) from None
     if type(config) not in AutoModelForImageTextToText._model_mapping:
         raise VistuneError(
             f"the model in {reference} ({config.model_type}) is no vision-language model to transformers."
@@ -118,9 +151,7 @@ def load(reference: str, dtype: torch.dtype = torch.float32) -> tuple[PreTrained
         raise VistuneError(
             f"the model in {reference} ({config.model_type}) has an encoder for its text, no decoder alone."
         )
-    processor = load_processor(reference, config)
-    model = AutoModelForImageTextToText.from_pretrained(reference, dtype=dtype)
-    return model, reader_of(model, processor)
+    return config
 
 
 def reader_of(model: PreTrainedModel, processor: Any) -> ProcessorReader:
