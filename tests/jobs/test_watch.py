@@ -202,16 +202,16 @@ def test_a_pod_that_took_over_a_name_is_read_once(capsys):
     """Its lines may come before the watch tells that there is another pod."""
     known, told = threading.Event(), threading.Event()
 
-    class Api:
-        answers = [
-            ["2026-01-01T00:00:01.1Z one"],
-            ["2026-01-01T00:00:03.1Z two"],
-            [],
-            ["2026-01-01T00:00:03.1Z two", "2026-01-01T00:00:04Z three"],
-        ]
+    answers = [
+        ["2026-01-01T00:00:01.1Z one"],
+        ["2026-01-01T00:00:03.1Z two"],
+        [],
+        ["2026-01-01T00:00:03.1Z two", "2026-01-01T00:00:04Z three"],
+    ]
 
+    class Api:
         def lines(self, path, query, read):
-            found = self.answers.pop(0) if self.answers else []
+            found = answers.pop(0) if answers else []
             if not found and not told.is_set():
                 known.set()
                 assert told.wait(20)

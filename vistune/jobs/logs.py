@@ -70,7 +70,7 @@ class Logs(threading.Thread):
                 while before != last and uid == self._uid():  # a connection that ended early had more to say
                     before = last
                     last = self._follow(name, last)
-            if self._ended.is_set():
+            if self._ended.is_set() and pod is self._pod:
                 return
 
     def _follow(self, pod: str, last: tuple[str, str]) -> tuple[str, str]:
