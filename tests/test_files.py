@@ -12,6 +12,7 @@ from vistune.files import (
     atomic,
     inside,
     link_tree,
+    made_once,
     path_digest,
     read_json,
     read_lines,
@@ -119,3 +120,30 @@ def test_a_tree_is_replaced_whole_and_shares_its_files(tmp_path):
     assert [p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()] == ["a/new"]
     assert os.path.samefile(source / "a" / "new", target / "a" / "new")
     assert [p.name for p in target.parent.iterdir()] == ["target"]
+
+
+def test_a_folder_is_made_once_and_whole_after_a_kill(tmp_path):
+    folder = tmp_path / "cache" / "weights"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from vistune.files import made_once\n"
+        "def half(f): (f / 'half').write_text('h'); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "made_once(Path(sys.argv[1]), half)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == -9
+    assert not folder.exists()
+    made = []
+
+    def fill(place):
+        made.append(place)
+        (place / "whole").write_text("w")
+
+    assert made_once(folder, fill) == made_once(folder, fill) == folder
+    assert [p.name for p in folder.iterdir()] == ["whole"] and len(made) == 1
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["weights", "weights.lock"]
+
+    def fail(place):
+        raise VistuneError("no space")
+
+    with pytest.raises(VistuneError, match="no space"):
+        made_once(tmp_path / "other", fail)
+    assert not (tmp_path / "other").exists()

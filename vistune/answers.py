@@ -18,6 +18,15 @@ EVERY = "*"
 """In the place of benchmarks' names: all of them."""
 
 
+def meant(benchmarks: Sequence[str], known: Iterable[str]) -> tuple[str, ...]:
+    """The benchmarks that a gate names, among which `EVERY` stands for all that are `known`.
+
+    >>> meant(("gqa",), ["gqa", "pope"]), meant(("*",), ["gqa", "pope"])
+    (('gqa',), ('gqa', 'pope'))
+    """
+    return tuple(known) if EVERY in benchmarks else tuple(benchmarks)
+
+
 @dataclass(frozen=True)
 class Answer:
     """What one model answered to one question under one condition."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vistune.answers import EVERY, Answer, Scores
+from vistune.answers import Answer, Scores, meant
 from vistune.files import read_json, read_lines
 from vistune.hashing import canonical
 from vistune.statistics import Estimate, describe, estimate
@@ -77,9 +77,8 @@ def compare(champion: str, candidate: Iterable[Row], kept: Iterable[Row], verdic
     both have. candidate, kept: `rows` of both; champion: its version."""
     ours, theirs = ({_key(row): row for row in found} for found in (candidate, kept))
     target = (verdict.get("gate") or {}).get("target") or {}
-    names, metric = tuple(target.get("benchmarks") or ()), target.get("metric", "accuracy")
-    if EVERY in names:
-        names = tuple(sorted({row["benchmark"] for row in ours.values()}))
+    known = sorted({row["benchmark"] for row in ours.values()})
+    names, metric = meant(target.get("benchmarks") or (), known), target.get("metric", "accuracy")
     checks = [check for check in verdict.get("checks") or [] if check.get("role") == "target"]
     better = {check.get("higher_is_better", True) for check in checks} or {True}
     made = Comparison(champion, names, metric, better != {False})

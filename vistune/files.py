@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -125,6 +126,21 @@ def is_picture(path: Path) -> bool:
     (True, False)
     """
     return path.suffix.lower() in PICTURES
+
+
+def made_once(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """`folder`, which `fill` fills unless it is there: by one process at a time, and never seen half filled."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            partial = folder.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            fill(partial)
+            os.sync()
+            os.replace(partial, folder)
+    return folder
 
 
 def link_tree(source: Path, target: Path) -> None:

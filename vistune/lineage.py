@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import io
 import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,7 +21,7 @@ from typing import Any
 
 import vistune
 from vistune.errors import VistuneError
-from vistune.files import files_under, link_tree
+from vistune.files import files_under, link_tree, made_once
 from vistune.params import resolve
 from vistune.pins import DVC, Tracked, replaced, tracked
 from vistune.stages import EXECUTION, STAGES, Settings, receipt, repository
@@ -148,25 +146,16 @@ def pin(data: Tracked) -> Tracked:
 def fetch(data: Tracked, home: Path) -> Path:
     """The file or folder that a pinned reference names, fetched once into `home`/dvc. Raises VistuneError when DVC's
     remote does not give it, or gives something else."""
-    place = home / "dvc" / data.md5
-    place.parent.mkdir(parents=True, exist_ok=True)
-    target = place / PurePosixPath(data.path).name
-    with open(place.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not place.exists():
-            partial = place.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            with _dvc(data) as repo:
-                repo.dvcfs.get(data.path, str(partial / target.name), recursive=data.md5.endswith(".dir"))
-            got = dvc_md5(partial / target.name) if data.md5.endswith(".dir") else _md5(partial / target.name)
-            if got != data.md5:
-                raise VistuneError(
-                    f"DVC gave {got} for {data}. The remote is damaged, or .dvcignore hides a file of it."
-                )
-            os.sync()
-            os.replace(partial, place)
-    return target
+    name, whole = PurePosixPath(data.path).name, data.md5.endswith(".dir")
+
+    def get(folder: Path) -> None:
+        with _dvc(data) as repo:
+            repo.dvcfs.get(data.path, str(folder / name), recursive=whole)
+        got = dvc_md5(folder / name) if whole else _md5(folder / name)
+        if got != data.md5:
+            raise VistuneError(f"DVC gave {got} for {data}. The remote is damaged, or .dvcignore hides a file of it.")
+
+    return made_once(home / "dvc" / data.md5, get) / name
 
 
 def pinned(params: Any) -> Any:

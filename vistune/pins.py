@@ -29,10 +29,10 @@ TRACKED = re.compile(
 )
 HUB = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
-MODELS = {"tune": ("language", "vision")}
-"""Parameters that name models; several are joined by commas."""
+MODELS = ("language", "vision")
+"""Parameters of `tune` that name models, besides those of `named`; several are joined by commas."""
 
-FILES = {"tune": (*MODELS["tune"], "evidence"), "evaluate": ("evidence",)}
+FILES = {"tune": (*MODELS, "evidence"), "evaluate": ("evidence",)}
 """Parameters that may name a folder or a file whose digest belongs to the result."""
 
 SECONDS = 10.0
@@ -111,12 +111,16 @@ def tracked(value: Any) -> bool:
     return any(text.startswith(DVC) for _, text in texts(value))
 
 
+def named(family: str) -> tuple[str, ...]:
+    """Parameters of `tune` that name a model with this family alone: elsewhere a preset is a size."""
+    return ("preset",) if family == "auto" else ()
+
+
 def held(stage: str, params: Any) -> dict[str, str]:
     """Parameter -> the immutable id it names: of data under DVC, of a model of the hub, and of a folder or file that is
     here, whose bytes are read."""
     found = {name: text for name, text in texts(params) if text.startswith(DVC) and Tracked.read(text).pinned}
-    named = (*FILES.get(stage, ()), *["preset"] * (getattr(params, "family", "") == "auto"))
-    for name in named:
+    for name in (*FILES.get(stage, ()), *named(getattr(params, "family", ""))):
         ids = [_id(part) for part in str(getattr(params, name, "") or "").split(",")]
         if any(ids):
             found[name] = ",".join(ids)

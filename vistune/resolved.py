@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vistune import lineage
-from vistune.pins import MODELS, hub, texts
+from vistune.pins import MODELS, hub, named, texts
 from vistune.stages import STAGES, module
 
 FILLED = "filled"
@@ -53,12 +53,12 @@ def models(section: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         from vistune.models import family
 
         preset = family(kind).preset(found.get("preset") or next(iter(family(kind).presets)))
-        for name in MODELS["tune"]:
+        for name in MODELS:
             own = getattr(preset, name)
             if own and not found.get(name):
                 found[name] = own
                 filled.append(name)
-    for name in (*MODELS["tune"], *["preset"] * (kind == "auto")):  # there it names a model, elsewhere a size
+    for name in (*MODELS, *named(kind)):
         if found.get(name):
             found[name] = ",".join(hub(part) for part in str(found[name]).split(","))
     return found, filled

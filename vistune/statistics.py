@@ -311,13 +311,22 @@ def _coins(clusters: int, seed: int, replicates: int) -> Iterator[np.ndarray]:
         yield generator.integers(0, 2, size=(min(block, replicates - start), clusters)).astype(np.float64)
 
 
+def scale(metric: str) -> float:
+    """What a score times this is in points.
+
+    >>> scale("accuracy"), scale("perception")
+    (100.0, 1.0)
+    """
+    return POINTS.get(metric, 100.0)
+
+
 def describe(found: Estimate, metric: str = "accuracy") -> str:
     """A difference in words.
 
     >>> describe(Estimate(0.05, 0.01, 0.09, 0.02, 400, 100))
     '+5.0 points [+1.0, +9.0] on 400 questions about 100 images'
     """
-    times = POINTS.get(metric, 100.0)
+    times = scale(metric)
     ends = f" [{times * found.low:+.1f}, {times * found.high:+.1f}]" if found.finite else " without an interval"
     questions = f"{found.items:,} question{'s' * (found.items != 1)}"
     return (

